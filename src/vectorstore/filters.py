@@ -1,0 +1,89 @@
+"""Filters on metadata: equality and any-of, the same in every store.
+
+A filter is a conjunction of clauses ``key = value`` or ``key in values`` over the top-level keys of a
+record's metadata. Values are JSON scalars. Equality is JSON's: ``1`` equals ``1.0``, ``true`` does
+not equal ``1``, and ``null`` matches only a key that is present and null.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from vectorstore.errors import InvalidInput
+
+__all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar"]
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+CLAUSES_MAX = 32
+VALUES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A normalised filter: hashable, so that stores may cache what it matches."""
+
+    clauses: tuple[tuple[str, tuple[Scalar, ...]], ...]
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Scalar | Sequence[Scalar]]) -> Filter | None:
+        """Build a filter from ``{key: value}`` or ``{key: [value, ...]}``; ``{}`` means no filter.
+
+        Raises InvalidInput for other shapes, NaN, NUL characters, or more than ``CLAUSES_MAX``
+        clauses or ``VALUES_MAX`` values in one clause.
+        """
+        if len(mapping) > CLAUSES_MAX:
+            raise InvalidInput(
+                f"filter has {len(mapping)} clauses; at most {CLAUSES_MAX} are allowed"
+            )
+        clauses: list[tuple[str, tuple[Scalar, ...]]] = []
+        for key, value in sorted(mapping.items()):
+            _check_text(key, "a filter's key")
+            values: tuple[Scalar, ...]
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                values = tuple(value)
+            else:
+                values = (value,)
+            if len(values) > VALUES_MAX:
+                raise InvalidInput(
+                    f"filter on {key!r} lists {len(values)} values; at most {VALUES_MAX} are allowed"
+                )
+            for item in values:
+                _check_scalar(key, item)
+            clauses.append((key, values))
+        return cls(tuple(clauses)) if clauses else None
+
+    def matches(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a record with this metadata may answer."""
+        return all(
+            key in metadata and any(_equal(metadata[key], value) for value in values)
+            for key, values in self.clauses
+        )
+
+
+def _equal(stored: Any, wanted: Scalar) -> bool:
+    if isinstance(stored, bool) or isinstance(wanted, bool):
+        return stored is wanted
+    if isinstance(stored, int | float) and isinstance(wanted, int | float):
+        return stored == wanted
+    return type(stored) is type(wanted) and bool(stored == wanted)
+
+
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str) or "\0" in text:
+        raise InvalidInput(f"{what} must be text without NUL characters, not {text!r}")
+
+
+def _check_scalar(key: str, value: object) -> None:
+    if isinstance(value, str):
+        _check_text(value, f"the filter value for {key!r}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidInput(f"filter on {key!r} has {value!r}, which JSON cannot hold")
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise InvalidInput(
+            f"filter on {key!r} takes text, numbers, booleans, null, or a list of these; "
+            f"got {type(value).__name__}"
+        )

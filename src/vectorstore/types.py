@@ -1,0 +1,112 @@
+"""Values that every store speaks, and the score contract.
+
+Score contract: **higher is nearer**, and the same pair of vectors scores the same in every store.
+
+=================  ==================================  ======================================
+metric             score of (q, x)                     what FAISS / pgvector call it inside
+=================  ==================================  ======================================
+``cosine``         q·x / (|q| |x|), in [-1, 1]         inner product of unit vectors / ``<=>`` = 1 - score
+``inner_product``  q·x                                 inner product / ``<#>`` = -score
+``l2``             -|q - x|^2 (squared, negated)       squared L2 / ``<->`` = sqrt(-score)
+=================  ==================================  ======================================
+
+Two stores may differ by float32 rounding, about 1e-6 |q| |x|.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.filters import Filter
+
+__all__ = ["Answer", "Change", "Hit", "Metadata", "Metric", "Query", "Record", "Vector"]
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+Metadata: TypeAlias = Mapping[str, Any]
+
+
+class Metric(enum.StrEnum):
+    """How nearness is measured; see the module's table."""
+
+    COSINE = "cosine"
+    INNER_PRODUCT = "inner_product"
+    L2 = "l2"
+
+    def scores(self, query: Vector, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Exact scores of ``query`` (d,) against ``vectors`` (n, d), in float64: the definition."""
+        q = query.astype(np.float64)
+        x = vectors.astype(np.float64)
+        if self is Metric.L2:
+            return -np.asarray(((x - q) ** 2).sum(axis=1))
+        dots: npt.NDArray[np.float64] = x @ q
+        if self is Metric.INNER_PRODUCT:
+            return dots
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(q)
+        cosines: npt.NDArray[np.float64] = np.zeros_like(dots)
+        np.divide(dots, norms, out=cosines, where=norms > 0)
+        return cosines
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One stored item.
+
+    ``embedding`` is float32 of shape (d,). ``metadata`` is a JSON object. ``seq`` is the place in the
+    journal of the write that made it: 0 for a record that was there before the journal began.
+    """
+
+    id: str
+    embedding: Vector
+    text: str
+    metadata: Metadata
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One journal entry: the record that an id now has, or ``None`` if it was deleted."""
+
+    seq: int
+    id: str
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One nearest-neighbour question.
+
+    ``vector``: shape (d,), any float type. ``k``: 1 to 1,000. ``filter``: rows that may answer.
+    ``min_seq``: the answer must include this write (read-your-writes across processes).
+    ``timeout_ms``: the caller's deadline. ``label``: a name of the application's for its own strata.
+    """
+
+    vector: npt.NDArray[Any]
+    k: int = 10
+    filter: Filter | None = None
+    min_seq: int = 0
+    timeout_ms: float | None = None
+    label: str | None = None
+
+
+class Hit(NamedTuple):
+    """One neighbour: its score (higher is nearer) and the record's fields but for the embedding."""
+
+    id: str
+    score: float
+    text: str
+    metadata: Metadata
+    seq: int
+
+
+class Answer(NamedTuple):
+    """What a store answered: hits from nearest to farthest, who answered, and how far it had applied."""
+
+    hits: list[Hit]
+    store: str
+    applied_seq: int
