@@ -1,0 +1,285 @@
+"""Every setting: its default, unit, bounds and meaning.
+
+Settings come, the later over the earlier, from the defaults here, a TOML file (``--config``, else
+``$SHADOW_CONFIG``, else ``config/shadow.toml`` where it exists), and the environment: ``SHADOW_`` and
+the names joined by two underscores (``SHADOW_GATE__RECALL_MIN=0.98``). Two go by plain names:
+``DATABASE_URL`` is ``postgresql.dsn`` and ``PRIMARY`` is a request made when a process starts.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from vectorstore.errors import ConfigurationError
+from vectorstore.types import Metric
+
+__all__ = ["Settings", "load_settings"]
+
+ENVIRONMENT_PREFIX = "SHADOW_"
+CONFIG_VARIABLE = "SHADOW_CONFIG"
+CONFIG_DEFAULT = Path("config/shadow.toml")
+PLAIN_NAMES = {"PRIMARY": ("primary",), "DATABASE_URL": ("postgresql", "dsn")}
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+Milliseconds = Annotated[float, Field(gt=0.0, le=3_600_000.0)]
+Seconds = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FaissSettings(Section):
+    """Where the FAISS store comes from."""
+
+    path: Path | None = Field(
+        None,
+        description="The index to migrate: a folder in a layout that is recognised, or a file. Read once; never changed.",
+    )
+    metric: Metric | None = Field(
+        None, description="cosine, inner_product or l2; unset: as the index says."
+    )
+    kind: Literal["flat", "ivf", "hnsw"] = Field(
+        "flat", description="The kind of index to start when there is none to take in."
+    )
+    dimension: int | None = Field(
+        None, ge=1, le=16_000, description="Length of every vector; unset: as the index says."
+    )
+    quarantine: tuple[str, ...] = Field(
+        (), description="Ids to leave behind because PostgreSQL cannot hold them."
+    )
+
+
+class PostgresqlSettings(Section):
+    """The PostgreSQL side."""
+
+    dsn: SecretStr = Field(
+        SecretStr("embedded"),
+        description="A connection string, or `embedded` for the packaged server. Plain name: DATABASE_URL.",
+    )
+    table: str = Field(
+        "document_embeddings",
+        min_length=1,
+        max_length=40,
+        description="Name of the table that holds the records.",
+    )
+    pool_size_max: int = Field(
+        8, ge=1, le=200, description="Connections that one process may hold."
+    )
+    connect_timeout_ms: Milliseconds = Field(
+        3_000.0, description="Longest wait for a new connection, ms."
+    )
+    ef_search: int = Field(
+        100, ge=1, le=1_000, description="Candidates that an HNSW search keeps; k if that is more."
+    )
+    iterative_scan: Literal["off", "strict_order", "relaxed_order"] = Field(
+        "strict_order", description="How pgvector 0.8 goes on when a filter leaves too few rows."
+    )
+    exact_rows_max: int = Field(
+        10_000,
+        ge=0,
+        description="Rows up to which no HNSW index is built: exact search is fast and perfect there.",
+    )
+    hnsw_m: int = Field(16, ge=2, le=100, description="Links per node of the HNSW index.")
+    hnsw_ef_construction: int = Field(
+        64, ge=4, le=1_000, description="Candidates kept while the HNSW index is built."
+    )
+    maintenance_work_mem: str = Field(
+        "256MB",
+        pattern=r"^\d+(kB|MB|GB)$",
+        description="Memory for building the index; the graph should fit.",
+    )
+
+
+class RouterSettings(Section):
+    """How reads are answered."""
+
+    timeout_ms: Milliseconds = Field(
+        2_000.0, description="Deadline of a read that brings none of its own, ms."
+    )
+    staleness_ms_max: Milliseconds = Field(
+        1_000.0, description="Oldest write that a store may lack and still answer, ms."
+    )
+    poll_ms: Milliseconds = Field(
+        50.0, description="How often a process looks for other processes' writes and flips, ms."
+    )
+    breaker_failures: int = Field(
+        5, ge=1, le=1_000, description="Failures in a row after which a store is left alone."
+    )
+    breaker_pause_ms: Milliseconds = Field(
+        1_000.0, description="How long it is left alone before one call tries it again, ms."
+    )
+
+
+class MirrorSettings(Section):
+    """How queries are mirrored."""
+
+    rate: Share = Field(
+        1.0,
+        description="Share of queries offered to the shadow at the start; `shadow status` shows the rate in force.",
+    )
+    queue_size_max: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Observations that may wait; more are dropped and counted.",
+    )
+    timeout_ms: Milliseconds = Field(
+        1_000.0, description="Deadline of a mirrored query; later is a miss, ms."
+    )
+    cpu_share_max: Share = Field(
+        0.25, description="Share of one core that mirroring may use before it lowers its rate."
+    )
+    events: Literal["each", "aggregated", "off"] = Field(
+        "each", description="structlog events: one per comparison, one per batch, or none."
+    )
+
+
+class GateSettings(Section):
+    """Thresholds that evidence is held against."""
+
+    recall_min: OpenShare = Field(
+        0.95, description="Mean recall@k of PostgreSQL against FAISS that must be shown."
+    )
+    success_min: OpenShare = Field(
+        0.95, description="Share of mirrored queries that PostgreSQL must answer at all."
+    )
+    top1_min: OpenShare | None = Field(
+        None, description="Share of queries whose nearest hit must agree; unset: not gated."
+    )
+    latency_budget_ms: Milliseconds = Field(
+        50.0, description="A mirrored query within this is fast enough, ms."
+    )
+    latency_share_min: OpenShare = Field(
+        0.95, description="Share of mirrored queries that must be fast enough."
+    )
+    alpha_ready: OpenShare = Field(
+        0.05, description="Chance of a wrong Pass that an operator accepts."
+    )
+    alpha_automatic: OpenShare = Field(
+        0.01, description="Chance of a wrong Pass that an automatic flip accepts."
+    )
+    distinct_queries_min: int = Field(
+        50, ge=1, le=10_000, description="Different queries that must have been compared."
+    )
+    duration_s_min: Seconds = Field(
+        86_400.0, description="Time over which evidence must have been gathered, s."
+    )
+    drops_share_max: Share = Field(
+        0.05, description="Share of sampled queries that may be dropped."
+    )
+    verify_age_s_max: Seconds = Field(
+        86_400.0, description="Age at which a clean verify no longer counts, s."
+    )
+
+
+class JournalSettings(Section):
+    """The durable log of writes and what is kept with it."""
+
+    size_bytes_max: int = Field(
+        1 << 30, ge=1 << 16, description="Size at which a store that lags is detached, bytes."
+    )
+    apply_batch_max: int = Field(
+        500, ge=1, le=10_000, description="Entries that one transaction applies to PostgreSQL."
+    )
+    snapshot_entries: int = Field(
+        10_000, ge=1, description="Journal entries after which a new FAISS snapshot is made."
+    )
+    snapshots_kept: int = Field(2, ge=1, le=100, description="Verified snapshots that are kept.")
+
+
+class Settings(Section):
+    """All settings of the router."""
+
+    state_directory: Path = Field(
+        Path(".shadow"),
+        description="Where journal, evidence, snapshots and the embedded server live: one machine, one folder.",
+    )
+    primary: Literal["faiss", "postgresql", "auto"] | None = Field(
+        None,
+        description="What is wanted when a process starts; ignored if it equals the last value seen. Plain name: PRIMARY.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe event that is logged."
+    )
+    faiss: FaissSettings = FaissSettings()  # type: ignore[call-arg]
+    postgresql: PostgresqlSettings = PostgresqlSettings()  # type: ignore[call-arg]
+    router: RouterSettings = RouterSettings()  # type: ignore[call-arg]
+    mirror: MirrorSettings = MirrorSettings()  # type: ignore[call-arg]
+    gate: GateSettings = GateSettings()  # type: ignore[call-arg]
+    journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]
+
+    @field_validator("primary", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+def load_settings(path: Path | None = None, environment: dict[str, str] | None = None) -> Settings:
+    """Read the settings, or raise ConfigurationError naming the key and the values allowed."""
+    variables = dict(os.environ) if environment is None else environment
+    values: dict[str, Any] = {}
+    source = path or _default_path(variables)
+    if source is not None:
+        values = _read_toml(source)
+    for name, target in _environment_keys(variables).items():
+        _put(values, target, variables[name], name)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, source)) from None
+
+
+def _default_path(variables: dict[str, str]) -> Path | None:
+    if variables.get(CONFIG_VARIABLE):
+        return Path(variables[CONFIG_VARIABLE])
+    return CONFIG_DEFAULT if CONFIG_DEFAULT.is_file() else None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read the configuration {path}: {error.strerror}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration {path} is not valid TOML: {error}") from error
+
+
+def _environment_keys(variables: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    keys = {name: target for name, target in PLAIN_NAMES.items() if name in variables}
+    for name in sorted(variables):
+        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE:
+            keys[name] = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
+    return keys
+
+
+def _put(values: dict[str, Any], target: tuple[str, ...], value: str, name: str) -> None:
+    place = values
+    for part in target[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigurationError(f"{name}: {part!r} is a setting, not a section")
+    place[target[-1]] = value.split(",") if target[-1] == "quarantine" else value
+
+
+def _explain(error: ValidationError, source: Path | None) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    origin = f" (from {source} or the environment)" if source else " (from the environment)"
+    if problem["type"] == "extra_forbidden":
+        section: Any = Settings
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[str(part)].annotation
+        allowed = ", ".join(sorted(section.model_fields))
+        return f"unknown setting {where!r}{origin}; known here: {allowed}"
+    return f"setting {where!r}{origin}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

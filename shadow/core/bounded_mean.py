@@ -1,0 +1,200 @@
+"""A test of "the mean of a bounded figure exceeds a threshold" that may be looked at at any time.
+
+Every observation is a value in [0, 1]; the state is how often each value was seen. Sixteen bets
+``lambda_j = j / (16 m)`` are made at once against the claim "the mean is at most m"; their average
+wealth is the evidence E, and E reaches 1/alpha with a chance of at most alpha while the running mean
+is at or below m, whatever the drift and however often one looks (Ville's inequality; the betting
+martingales of Waudby-Smith and Ramdas, 2024; proof in docs/gate.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.errors import ConfigurationError, InvalidInput
+
+__all__ = [
+    "BETS",
+    "log_evidence",
+    "log_factors",
+    "lower_bound",
+    "mean",
+    "merge",
+    "passes",
+    "queries_needed",
+    "upper_bound",
+]
+
+Floats = npt.NDArray[np.float64]
+
+BETS = 16
+_FRACTIONS: Floats = np.arange(1, BETS + 1, dtype=np.float64)[:, None] / BETS
+_LOG_BETS = math.log(BETS)
+# 2^-40: far below what a report prints, reached in 40 halvings.
+_BISECTIONS = 40
+_QUERIES_MAX = 10**12
+
+
+def merge(*counts: Mapping[float, int]) -> dict[float, int]:
+    """Sum of several counts; the order of the arguments and of their keys does not matter."""
+    total: dict[float, int] = {}
+    for part in counts:
+        for value, n in part.items():
+            total[value] = total.get(value, 0) + n
+    return dict(sorted(total.items()))
+
+
+def mean(counts: Mapping[float, int]) -> float | None:
+    """The mean value, or None where nothing was counted."""
+    n = sum(counts.values())
+    return math.fsum(value * times for value, times in counts.items()) / n if n else None
+
+
+def log_factors(values: Iterable[float] | Floats, threshold: float) -> Floats:
+    """What one observation adds to the log wealth of each bet: shape (16, number of values).
+
+    Raises ConfigurationError if the threshold is not between 0 and 1.
+    """
+    _check_threshold(threshold)
+    column = np.asarray(
+        values if isinstance(values, np.ndarray) else list(values), dtype=np.float64
+    )
+    # The last bet stakes everything: a value of 0 ends it, which is -inf and meant.
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log1p(_FRACTIONS * (column / threshold - 1.0)))
+
+
+def log_evidence(counts: Mapping[float, int], threshold: float) -> float:
+    """Log of the evidence that the mean exceeds ``threshold``; 0 where nothing was counted.
+
+    Raises InvalidInput for values outside [0, 1] or negative counts, ConfigurationError for a
+    threshold that is not between 0 and 1.
+    """
+    values, times = _arrays(counts)
+    return _log_evidence(values, times, threshold)
+
+
+def passes(counts: Mapping[float, int], threshold: float, alpha: float) -> bool:
+    """Whether the evidence reaches 1/alpha, so that the mean may be said to exceed the threshold."""
+    return log_evidence(counts, threshold) >= _log_target(alpha)
+
+
+def lower_bound(counts: Mapping[float, int], alpha: float) -> float:
+    """The highest threshold that the counts pass at ``alpha`` (to 2^-40); 0 where they pass none.
+
+    The evidence falls as the threshold rises, because every factor is a function of value/threshold
+    that does; so ``passes(counts, m, alpha)`` is ``m <= lower_bound(counts, alpha)``.
+    """
+    values, times = _arrays(counts)
+    return _lower_bound(values, times, alpha)
+
+
+def upper_bound(counts: Mapping[float, int], alpha: float) -> float:
+    """The bound of :func:`lower_bound` seen from above: the mean of 1 - value exceeds 1 - bound."""
+    values, times = _arrays(counts)
+    return 1.0 - _lower_bound(1.0 - values, times, alpha)
+
+
+def queries_needed(counts: Mapping[float, int], threshold: float, alpha: float) -> int | None:
+    """How many more queries with the present distribution reach a pass; 0 if it is passed already.
+
+    Without any observation: what a run of perfect ones takes, the least there can be. None if the
+    mean is at or below the threshold, or so near above it that even the smallest bet loses.
+    """
+    values, times = _arrays(counts)
+    target = _log_target(alpha)
+    queries = float(times.sum())
+    if queries == 0.0:
+        values, shares = np.ones(1), np.ones(1)
+    else:
+        if _log_evidence(values, times, threshold) >= target:
+            return 0
+        shares = times / queries
+    growth = _weighted(values, shares, threshold)
+    if growth.max() <= 0.0:
+        return None
+
+    # Convex in n, 0 at n = 0 and below the target at the present count: it crosses once.
+    def reached(more: int) -> bool:
+        return _log_mean_exp(growth * (queries + more)) >= target
+
+    most = 1
+    while not reached(most):
+        most *= 2
+        if most > _QUERIES_MAX:
+            return None
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        if reached(middle):
+            most = middle
+        else:
+            least = middle
+    return most
+
+
+def _arrays(counts: Mapping[float, int]) -> tuple[Floats, Floats]:
+    # Sorted, so that equal counts give bit-equal evidence in whatever order they were merged.
+    rows = sorted(counts.items())
+    values = np.array([value for value, _ in rows], dtype=np.float64)
+    times = np.array([n for _, n in rows], dtype=np.float64)
+    if rows and not (values[0] >= 0.0 and values[-1] <= 1.0 and not np.isnan(values).any()):
+        raise InvalidInput(
+            f"the values of a bounded figure lie in [0, 1]; got {rows[0][0]!r} to {rows[-1][0]!r}"
+        )
+    if rows and times.min() < 0.0:
+        raise InvalidInput("a count of observations is negative; counts only ever grow")
+    seen = times > 0.0
+    return values[seen], times[seen]
+
+
+def _weighted(values: Floats, weights: Floats, threshold: float) -> Floats:
+    # Weights are above 0, so a factor of -inf stays -inf and never turns into NaN.
+    return np.asarray((log_factors(values, threshold) * weights).sum(axis=1))
+
+
+def _log_evidence(values: Floats, times: Floats, threshold: float) -> float:
+    return _log_mean_exp(_weighted(values, times, threshold))
+
+
+def _log_mean_exp(logs: Floats) -> float:
+    peak = float(logs.max())
+    return peak + math.log(float(np.exp(logs - peak).sum())) - _LOG_BETS
+
+
+def _lower_bound(values: Floats, times: Floats, alpha: float) -> float:
+    target = _log_target(alpha)
+    total = float(times.sum())
+    low, high = 0.0, float(values @ times) / total if total else 0.0
+    if high <= 0.0:
+        return 0.0
+    # At the observed mean itself the evidence is at most 1 (log1p is concave): a bracket.
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        if middle > 0.0 and _log_evidence(values, times, middle) >= target:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _log_target(alpha: float) -> float:
+    if not 0.0 < alpha < 1.0:
+        raise ConfigurationError(
+            f"alpha is {alpha!r}; it is the chance of a wrong pass and lies between 0 and 1 "
+            f"(0.05 is usual)"
+        )
+    return -math.log(alpha)
+
+
+def _check_threshold(threshold: float) -> None:
+    # A mean of exactly 1 can never be proven, and one above 0 needs no proof.
+    if not 0.0 < threshold < 1.0:
+        raise ConfigurationError(
+            f"the threshold of a figure is {threshold!r}; choose one between 0 and 1, such as 0.95: "
+            f"no amount of traffic proves a mean above 1"
+        )

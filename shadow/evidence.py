@@ -1,0 +1,232 @@
+"""Comparisons kept and counted, shared by every process of a machine.
+
+A SQLite file beside the journal. It is evidence, not data: losing the last moments in a power cut can
+only delay a verdict, so it is written with ``synchronous=NORMAL`` and never on a reader's path.
+
+Evidence belongs to an **era**: anything that changes answers opens a new one with its own counts. It
+is kept by the store it judges, and live evidence is kept apart from replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shadow.core.change_detector import CusumState, step
+from shadow.evidence_view import LIVE, Era, EvidenceView, Verification, latency_bucket
+
+__all__ = ["EvidenceBook", "Observed"]
+
+QUERIES_COUNTED_MAX = 10_000
+WORST_KEPT_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one mirrored query showed of the store that it judges.
+
+    ``figures``: name to value in [0, 1]. ``watched``: PostgreSQL's own, in whichever role it was, for
+    the change detector: a fault of FAISS is no reason to go back to it. ``latencies_ms``: store to latency, infinite for a timeout.
+    """
+
+    judged: str
+    figures: Mapping[str, float]
+    strata: tuple[str, ...]
+    latencies_ms: Mapping[str, float]
+    query_digest: bytes
+    at: float
+    causes: Mapping[str, int] = field(default_factory=dict)
+    watched: Mapping[str, float] = field(default_factory=dict)
+    detail: Mapping[str, Any] | None = None
+
+
+class EvidenceBook(EvidenceView):
+    """Adds to the evidence, in batches of one transaction."""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def open_era(self, fingerprint: str, settings: Mapping[str, Any], *, why: str) -> Era:
+        """The current era if its fingerprint is this one, else a new era."""
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT era, fingerprint FROM eras ORDER BY era DESC LIMIT 1"
+            ).fetchone()
+            if row is None or row[1] != fingerprint:
+                connection.execute(
+                    "INSERT INTO eras (fingerprint, opened_at, why, settings) VALUES (?, ?, ?, ?)",
+                    (fingerprint, self._clock(), why, json.dumps(settings, sort_keys=True)),
+                )
+        era = self.era()
+        assert era is not None
+        return era
+
+    def tally(self, era: int, judged: str, **more: int) -> None:
+        """Add to this process's tally: offered, sampled, dropped, issued, resolved."""
+        with self._transaction() as connection:
+            self._tally(connection, era, judged, more)
+
+    def _tally(
+        self, connection: sqlite3.Connection, era: int, judged: str, more: Mapping[str, int]
+    ) -> None:
+        values = [
+            more.get(name, 0) for name in ("offered", "sampled", "dropped", "issued", "resolved")
+        ]
+        connection.execute(
+            "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " offered = offered + excluded.offered, sampled = sampled + excluded.sampled,"
+            " dropped = dropped + excluded.dropped, issued = issued + excluded.issued,"
+            " resolved = resolved + excluded.resolved, seen_at = excluded.seen_at",
+            (self._process, era, judged, *values, self._clock()),
+        )
+
+    def record(
+        self,
+        era: int,
+        batch: Sequence[Observed],
+        *,
+        source: str = LIVE,
+        watch_means: Mapping[str, float],
+    ) -> list[str]:
+        """Count a batch in one transaction; return the alarms that it raised.
+
+        ``watch_means``: for each watched figure, the mean below which the change detector looks.
+        """
+        counts: Counter[tuple[str, str, str, float]] = Counter()
+        latencies: Counter[tuple[str, int]] = Counter()
+        causes: Counter[tuple[str, str]] = Counter()
+        resolved: Counter[str] = Counter()
+        for one in batch:
+            resolved[one.judged] += 1
+            for figure, value in one.figures.items():
+                for stratum in one.strata:
+                    counts[one.judged, figure, stratum, value] += 1
+            for store, ms in one.latencies_ms.items():
+                latencies[store, latency_bucket(ms)] += 1
+            for cause, n in one.causes.items():
+                causes[one.judged, cause] += n
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                [(era, source, *key, n) for key, n in counts.items()],
+            )
+            connection.executemany(
+                "INSERT INTO latencies VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                [(era, source, *key, n) for key, n in latencies.items()],
+            )
+            connection.executemany(
+                "INSERT INTO causes VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                [(era, source, *key, n) for key, n in causes.items()],
+            )
+            self._record_details(connection, era, source, batch)
+            if source == LIVE:
+                for judged, n in resolved.items():
+                    self._tally(connection, era, judged, {"resolved": n})
+            return self._watch(connection, era, batch, watch_means)
+
+    def _record_details(
+        self, connection: sqlite3.Connection, era: int, source: str, batch: Sequence[Observed]
+    ) -> None:
+        known = connection.execute(
+            "SELECT count(*) FROM queries WHERE era = ? AND source = ?", (era, source)
+        ).fetchone()[0]
+        if known < QUERIES_COUNTED_MAX:
+            connection.executemany(
+                "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
+                [(era, source, one.query_digest) for one in batch],
+            )
+        connection.executemany(
+            "INSERT INTO minutes VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET"
+            " n = n + 1, recall_sum = recall_sum + excluded.recall_sum",
+            [
+                (era, source, one.judged, int(one.at // 60), one.figures["recall"])
+                for one in batch
+                if "recall" in one.figures
+            ],
+        )
+        worst = [one for one in batch if one.detail is not None]
+        for one in worst:
+            connection.execute(
+                "INSERT INTO worst (era, source, judged, at, recall, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    era,
+                    source,
+                    one.judged,
+                    one.at,
+                    one.figures.get("recall", 0.0),
+                    json.dumps(one.detail),
+                ),
+            )
+        if worst:
+            connection.execute(
+                "DELETE FROM worst WHERE rank IN (SELECT rank FROM worst WHERE era = ? AND source = ?"
+                " ORDER BY recall, at DESC LIMIT -1 OFFSET ?)",
+                (era, source, WORST_KEPT_MAX),
+            )
+
+    def _watch(
+        self,
+        connection: sqlite3.Connection,
+        era: int,
+        batch: Sequence[Observed],
+        watch_means: Mapping[str, float],
+    ) -> list[str]:
+        alarms: list[str] = []
+        states: dict[str, CusumState] = {}
+        for one in batch:
+            for figure, value in one.watched.items():
+                if figure not in watch_means:
+                    continue
+                if figure not in states:
+                    states[figure] = _watch_state(connection, era, figure)
+                states[figure] = step(states[figure], value, watch_means[figure])
+        for figure, state in states.items():
+            alarm_at = self._clock() if state.alarm else None
+            connection.execute(
+                "INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " state = excluded.state, alarm_at = coalesce(alarm_at, excluded.alarm_at)",
+                (era, figure, json.dumps(asdict(state)), alarm_at),
+            )
+            if state.alarm:
+                alarms.append(figure)
+        return alarms
+
+    def clear_watches(self, era: int) -> None:
+        """Forget the change detectors: after a rollback or a flip they start anew."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM watches WHERE era = ?", (era,))
+
+    def record_verification(self, found: Verification) -> None:
+        """Keep what a verify found."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO verifications (at, state, rows, differing, method, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (found.at, found.state, found.rows, found.differing, found.method, found.detail),
+            )
+
+
+def _watch_state(connection: sqlite3.Connection, era: int, figure: str) -> CusumState:
+    row = connection.execute(
+        "SELECT state FROM watches WHERE era = ? AND figure = ?", (era, figure)
+    ).fetchone()
+    if row is None:
+        return CusumState()
+    fields = json.loads(row[0])
+    return CusumState(tuple(fields["wealths"]), fields["observations"], fields["alarm_at"])

@@ -1,0 +1,221 @@
+"""Evidence as it is read: counts, latencies, causes and the rest, over all processes."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "LIVE",
+    "REPLAY",
+    "Era",
+    "EvidenceView",
+    "Tally",
+    "Verification",
+    "bucket_ms",
+    "latency_bucket",
+]
+
+LIVE = "live"
+REPLAY = "replay"
+
+BUSY_TIMEOUT_S = 10.0
+_BUCKET_BASE = math.log(1.02)
+TIMEOUT_BUCKET = 10_000
+
+
+def latency_bucket(ms: float) -> int:
+    """The bucket of a latency: two percent wide, ``TIMEOUT_BUCKET`` for an answer that never came."""
+    if math.isinf(ms):
+        return TIMEOUT_BUCKET
+    return round(math.log(max(ms, 1e-3) * 1e3) / _BUCKET_BASE)
+
+
+def bucket_ms(bucket: int) -> float:
+    """The latency in the middle of a bucket, ms; infinite for a timeout."""
+    return math.inf if bucket >= TIMEOUT_BUCKET else math.exp(bucket * _BUCKET_BASE) / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """A stretch of evidence gathered under the same settings."""
+
+    number: int
+    fingerprint: str
+    opened_at: float
+    why: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many queries were offered, sampled, dropped, resolved and lost, over all processes."""
+
+    offered: int = 0
+    sampled: int = 0
+    dropped: int = 0
+    resolved: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the last verify found: ``clean``, ``differs`` or ``could not check``."""
+
+    at: float
+    state: str
+    rows: int
+    differing: int
+    method: str
+    detail: str
+
+
+class EvidenceView:
+    """Reads the evidence of one state directory. Safe between threads and processes."""
+
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = directory / "evidence.db"
+        self._clock = clock
+        self._process = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        self._path.chmod(0o600)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        schema = (files("shadow") / "evidence_schema.sql").read_text(encoding="utf-8")
+        with self._lock:
+            self._connection.executescript(schema)
+
+    def close(self) -> None:
+        """Close the file; what was recorded stays."""
+        with self._lock:
+            self._connection.close()
+
+    def _rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def era(self) -> Era | None:
+        """The era in force."""
+        rows = self._rows("SELECT * FROM eras ORDER BY era DESC LIMIT 1")
+        if not rows:
+            return None
+        number, fingerprint, opened_at, why, settings = rows[0]
+        return Era(number, fingerprint, opened_at, why, json.loads(settings))
+
+    def eras_count(self) -> int:
+        """How many eras there have been: the promise of the gate is per era."""
+        return int(self._rows("SELECT count(*) FROM eras")[0][0])
+
+    def counts(
+        self, era: int, judged: str, *, source: str = LIVE
+    ) -> dict[tuple[str, str], dict[float, int]]:
+        """(figure, stratum) to value to n."""
+        found: dict[tuple[str, str], dict[float, int]] = {}
+        for figure, stratum, value, n in self._rows(
+            "SELECT figure, stratum, value, n FROM counts WHERE era = ? AND judged = ? AND source = ?",
+            era,
+            judged,
+            source,
+        ):
+            found.setdefault((figure, stratum), {})[value] = n
+        return found
+
+    def total(self, era: int, judged: str) -> Tally:
+        """The tally over all processes.
+
+        What a process took from its queue and has not finished counts as lost: it may be under way,
+        or it may have died with its process, and only the cautious reading cannot be fooled.
+        """
+        rows = self._rows(
+            "SELECT coalesce(sum(offered), 0), coalesce(sum(sampled), 0), coalesce(sum(dropped), 0),"
+            " coalesce(sum(resolved), 0), coalesce(sum(issued - resolved), 0)"
+            " FROM tallies WHERE era = ? AND judged = ?",
+            era,
+            judged,
+        )
+        return Tally(*rows[0])
+
+    def causes(self, era: int, judged: str, *, source: str = LIVE) -> dict[str, int]:
+        """Cause to how many hits were missed by it."""
+        return dict(
+            self._rows(
+                "SELECT cause, n FROM causes WHERE era = ? AND judged = ? AND source = ? ORDER BY n DESC",
+                era,
+                judged,
+                source,
+            )
+        )
+
+    def latencies(self, era: int, store: str, *, source: str = LIVE) -> list[tuple[float, int]]:
+        """(latency in ms, n) in rising order; infinite for timeouts."""
+        rows = self._rows(
+            "SELECT bucket, n FROM latencies WHERE era = ? AND store = ? AND source = ? ORDER BY bucket",
+            era,
+            store,
+            source,
+        )
+        return [(bucket_ms(bucket), n) for bucket, n in rows]
+
+    def minutes(
+        self, era: int, judged: str, *, source: str = LIVE
+    ) -> list[tuple[float, float, int]]:
+        """(start of the minute, mean recall, n), the last day of them."""
+        rows = self._rows(
+            "SELECT minute * 60.0, recall_sum / n, n FROM minutes"
+            " WHERE era = ? AND judged = ? AND source = ? ORDER BY minute DESC LIMIT 1440",
+            era,
+            judged,
+            source,
+        )
+        return [(at, mean, n) for at, mean, n in reversed(rows)]
+
+    def distinct_queries(self, era: int, *, source: str = LIVE) -> int:
+        """How many different queries were compared, counted up to a bound."""
+        return int(
+            self._rows("SELECT count(*) FROM queries WHERE era = ? AND source = ?", era, source)[0][
+                0
+            ]
+        )
+
+    def worst(
+        self, era: int, judged: str, *, limit: int, source: str = LIVE
+    ) -> list[dict[str, Any]]:
+        """The comparisons with the least recall, worst first."""
+        rows = self._rows(
+            "SELECT detail FROM worst WHERE era = ? AND judged = ? AND source = ?"
+            " ORDER BY recall, at DESC LIMIT ?",
+            era,
+            judged,
+            source,
+            limit,
+        )
+        return [json.loads(row[0]) for row in rows]
+
+    def alarm(self, era: int) -> str | None:
+        """The figure of PostgreSQL whose change detector has gone off."""
+        rows = self._rows(
+            "SELECT figure FROM watches WHERE era = ? AND alarm_at IS NOT NULL"
+            " ORDER BY alarm_at LIMIT 1",
+            era,
+        )
+        return str(rows[0][0]) if rows else None
+
+    def verification(self) -> Verification | None:
+        """What the last verify found."""
+        rows = self._rows(
+            "SELECT at, state, rows, differing, method, detail FROM verifications"
+            " ORDER BY id DESC LIMIT 1"
+        )
+        return Verification(*rows[0]) if rows else None

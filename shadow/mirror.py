@@ -1,0 +1,214 @@
+"""Queries mirrored to the store that does not answer, off the reader's path.
+
+The reader pays for a draw, a copy of the vector and an append to a queue that never blocks. One thread
+takes observations in order, in small batches; what it takes is written down before it is worked on, so
+that what dies with a process is counted as missed. A full queue drops, and counts what it drops.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import structlog
+
+from shadow.config import MirrorSettings
+from shadow.core.phases import FAISS, POSTGRESQL, Route
+from shadow.core.sampling import BudgetState, is_sampled, next_rate
+from shadow.evidence import EvidenceBook, Observed
+from vectorstore.types import Answer, Hit, Query
+
+__all__ = ["Mirror", "Observation"]
+
+# Small, so that little can be lost with a process, and the gate is not held back by what is under way.
+BATCH_MAX = 16
+BUDGET_INTERVAL_S = 1.0
+
+log = structlog.get_logger("shadow")
+
+
+class Observation(NamedTuple):
+    """What a reader leaves for the mirror. ``hits`` is ``None`` when ``answered_by`` failed."""
+
+    route: Route
+    query: Query
+    answered_by: str
+    hits: tuple[Hit, ...] | None
+    latency_ms: float
+    applied_seq: int
+    at: float
+
+
+Judge = Callable[[Observation], Observed]
+
+
+class Mirror:
+    """A bounded queue, a thread, and a budget.
+
+    ``judge`` asks the other store and compares; ``era`` gives the era in force;
+    ``watch_means`` the means below which the change detectors look.
+    """
+
+    def __init__(
+        self,
+        *,
+        evidence: EvidenceBook,
+        judge: Judge,
+        era: Callable[[], int],
+        watch_means: dict[str, float],
+        settings: MirrorSettings,
+    ) -> None:
+        self._evidence = evidence
+        self._judge = judge
+        self._era = era
+        self._watch_means = watch_means
+        self._settings = settings
+        self._queue: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
+        self._share = 1.0
+        self._offered = 0
+        self._sampled = 0
+        self._dropped = 0
+        self._told = (0, 0, 0)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._thread = threading.Thread(target=self._run, name="shadow-mirror", daemon=True)
+
+    @property
+    def rate_share(self) -> float:
+        """The share of the configured rate that the budget allows at the moment."""
+        return self._share
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def samples(self, route: Route) -> bool:
+        """Whether to mirror the query that is about to run under this route."""
+        if not route.mirrors:
+            return False
+        self._offered += 1
+        rate = route.mirror_rate * self._share
+        return rate >= 1.0 or is_sampled(random.random(), rate)  # noqa: S311 - a sample, not a secret
+
+    def offer(self, route: Route, query: Query, answer: Answer, latency_ms: float) -> None:
+        """Leave an answered query for the mirror. Never blocks, never raises."""
+        self._put(
+            Observation(
+                route,
+                _copied(query),
+                answer.store,
+                tuple(answer.hits),
+                latency_ms,
+                answer.applied_seq,
+                time.time(),
+            )
+        )
+
+    def offer_failure(self, route: Route, query: Query, failed: str) -> None:
+        """Leave word that the store that should have answered did not."""
+        self._put(Observation(route, _copied(query), failed, None, math.inf, 0, time.time()))
+
+    def _put(self, observation: Observation) -> None:
+        self._sampled += 1
+        if self._queue.qsize() >= self._settings.queue_size_max:
+            self._dropped += 1
+            return
+        self._idle.clear()
+        self._queue.put(observation)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything offered has been recorded; false if that took too long."""
+        return self._idle.wait(timeout_s)
+
+    def close(self) -> None:
+        """Record what is queued, for a moment, and stop the thread."""
+        self.drain(self._settings.timeout_ms / 1e3)
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(self._settings.timeout_ms / 1e3 + 1.0)
+
+    def _run(self) -> None:
+        budget = BudgetState(1.0)
+        measured_at, cpu_at = time.monotonic(), time.thread_time()
+        while True:
+            batch, stop = self._take()
+            if batch:
+                try:
+                    self._work(batch)
+                except Exception as error:  # noqa: BLE001 - evidence may be lost, the thread may not
+                    log.error("mirror_failed", error=f"{type(error).__name__}: {error}")
+            if self._queue.empty():
+                self._idle.set()
+            if stop:
+                return
+            now = time.monotonic()
+            if now - measured_at >= BUDGET_INTERVAL_S:
+                cpu = time.thread_time()
+                budget = next_rate(
+                    budget,
+                    cpu_share=(cpu - cpu_at) / (now - measured_at),
+                    share_max=self._settings.cpu_share_max,
+                    rate_max=1.0,
+                )
+                self._share = budget.rate
+                measured_at, cpu_at = now, cpu
+
+    def _take(self) -> tuple[list[Observation], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        batch = [first]
+        while len(batch) < BATCH_MAX:
+            try:
+                more = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                return batch, True
+            batch.append(more)
+        return batch, False
+
+    def _work(self, batch: list[Observation]) -> None:
+        era = self._era()
+        judged = FAISS if batch[0].route.primary == POSTGRESQL else POSTGRESQL
+        counted = (self._offered, self._sampled, self._dropped)
+        more = [now - before for now, before in zip(counted, self._told, strict=True)]
+        self._told = counted
+        self._evidence.tally(
+            era, judged, offered=more[0], sampled=more[1], dropped=more[2], issued=len(batch)
+        )
+        results = [self._judge(observation) for observation in batch]
+        for figure in self._evidence.record(era, results, watch_means=self._watch_means):
+            log.warning("change_alarm", store=POSTGRESQL, figure=figure)
+        self._tell(era, results)
+
+    def _tell(self, era: int, results: list[Observed]) -> None:
+        if self._settings.events == "each":
+            for one in results:
+                log.info(
+                    "comparison",
+                    era=era,
+                    judged=one.judged,
+                    **{name: round(value, 4) for name, value in one.figures.items()},
+                    **{f"{name}_ms": round(ms, 3) for name, ms in one.latencies_ms.items()},
+                    strata=one.strata,
+                    causes=dict(one.causes),
+                )
+        elif self._settings.events == "aggregated":
+            recalls = [one.figures["recall"] for one in results if "recall" in one.figures]
+            log.info(
+                "comparisons",
+                era=era,
+                n=len(results),
+                recall=round(sum(recalls) / len(recalls), 4) if recalls else None,
+            )
+
+
+def _copied(query: Query) -> Query:
+    return Query(np.array(query.vector, dtype=np.float32), query.k, query.filter, label=query.label)

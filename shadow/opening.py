@@ -1,0 +1,249 @@
+"""Everything of one migration put together: the composition root of the routing layer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shadow.config import Settings
+from shadow.cutover import Cutover
+from shadow.eras import open_era, settings_of_answers
+from shadow.evidence import EvidenceBook
+from shadow.evidence_view import Era
+from shadow.lag import LagClock
+from shadow.process_lock import process_lock
+from shadow.routes import RouteBook
+from shadow.verdict import VerdictDesk
+from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
+from shadow.writes.journal import Journal
+from shadow.writes.snapshots import SnapshotKeeper
+from vectorstore.errors import ConfigurationError
+from vectorstore.types import Metric
+
+if TYPE_CHECKING:
+    from vectorstore.faiss.store import FaissStore
+    from vectorstore.postgres.embedded import EmbeddedServer
+    from vectorstore.postgres.store import PostgresStore
+
+__all__ = ["EMBEDDED", "Migration", "open_migration", "who"]
+
+EMBEDDED = "embedded"
+HEAD_AGE_SHARE = 0.25
+
+log = structlog.get_logger("shadow")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """The parts of one migration in one process: shared by the router, the commands and the service."""
+
+    settings: Settings
+    journal: Journal
+    routes: RouteBook
+    evidence: EvidenceBook
+    snapshots: SnapshotKeeper
+    link: PostgresqlLink
+    postgresql: PostgresqlFollower
+    lag: LagClock
+    desk: VerdictDesk
+    cutover: Cutover
+    dimension: int
+    metric: Metric
+
+    def load_faiss(self) -> FaissFollower:
+        """This process's own FAISS copy, at the head of the journal."""
+        follower = FaissFollower(self.journal, self.snapshots.load(), reload=self.snapshots.load)
+        follower.follow()
+        return follower
+
+    def look_at_era(self, faiss: FaissStore) -> Era:
+        """The era of the live settings of both stores; opens a new one if they have changed.
+
+        Raises StoreUnavailable when PostgreSQL cannot be asked.
+        """
+        settings = settings_of_answers(
+            faiss.describe(), self.link.store().describe(), self.settings.gate
+        )
+        return open_era(self.evidence, settings)
+
+    def close(self) -> None:
+        """Close what was opened; what is acknowledged stays."""
+        self.link.close()
+        self.evidence.close()
+        self.routes.close()
+        self.journal.close()
+
+
+def who(role: str) -> str:
+    """Who acts, for the audit log: account, host, process and role."""
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):
+        account = str(os.getuid())
+    return f"{account}@{socket.gethostname()} ({role}, process {os.getpid()})"
+
+
+def open_migration(
+    settings: Settings, *, on_note: Callable[[str], None] | None = None
+) -> Migration:
+    """Open the state directory; the first time, take the FAISS index in.
+
+    PostgreSQL is not contacted yet: a router starts without its shadow. ``on_note`` is told what the
+    intake found. Raises IntakeRefused, ConfigurationError, StoreCorrupt.
+    """
+    directory = settings.state_directory.absolute()
+    _make_private(directory)
+    journal = Journal.open(directory, size_bytes_max=settings.journal.size_bytes_max)
+    try:
+        snapshots = SnapshotKeeper(directory, journal, kept=settings.journal.snapshots_kept)
+        with process_lock(directory / "intake.lock", wait=True):
+            if not snapshots.exists():
+                _begin(settings, directory, journal, snapshots, on_note or _log_note)
+        dimension, metric = journal.vectors()
+        _check_vectors(settings, dimension, metric)
+        routes = RouteBook(journal, mirror_rate=settings.mirror.rate)
+        evidence = EvidenceBook(directory)
+    except BaseException:
+        journal.close()
+        raise
+    link = PostgresqlLink(_PostgresqlOpener(settings, directory, dimension, metric))
+    postgresql = PostgresqlFollower(journal, link, batch_max=settings.journal.apply_batch_max)
+    lag = LagClock(journal, head_age_ms_max=settings.router.staleness_ms_max * HEAD_AGE_SHARE)
+    desk = VerdictDesk(
+        evidence=evidence,
+        lag=lag,
+        postgresql_seq=lambda: postgresql.standing.applied_seq,
+        settings=settings.gate,
+        staleness_ms_max=settings.router.staleness_ms_max,
+    )
+    return Migration(
+        settings=settings,
+        journal=journal,
+        routes=routes,
+        evidence=evidence,
+        snapshots=snapshots,
+        link=link,
+        postgresql=postgresql,
+        lag=lag,
+        desk=desk,
+        cutover=Cutover(routes=routes, evidence=evidence, desk=desk, postgresql=postgresql),
+        dimension=dimension,
+        metric=metric,
+    )
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the state directory {directory}: {error.strerror}; "
+            "set state_directory to a folder that this account may write to"
+        ) from error
+
+
+def _begin(
+    settings: Settings,
+    directory: Path,
+    journal: Journal,
+    snapshots: SnapshotKeeper,
+    on_note: Callable[[str], None],
+) -> None:
+    """Take the index in, or begin an empty one, and make the first snapshot."""
+    from vectorstore.faiss.intake import take_in
+    from vectorstore.faiss.store import FaissStore
+
+    faiss = settings.faiss
+    if faiss.path is not None:
+        taken = take_in(
+            faiss.path,
+            copy_to=directory / "origin",
+            metric=faiss.metric,
+            quarantine=frozenset(faiss.quarantine),
+        )
+        store = taken.store
+        on_note(f"took in {taken.rows:,} records from {faiss.path} ({taken.layout} layout)")
+        for note in taken.notes:
+            on_note(note)
+    elif faiss.dimension is not None:
+        store = FaissStore.empty(
+            dimension=faiss.dimension, metric=faiss.metric or Metric.COSINE, kind=faiss.kind
+        )
+    else:
+        raise ConfigurationError(
+            "there is no FAISS index yet: set faiss.path to the index to migrate, "
+            "or faiss.dimension to start an empty one"
+        )
+    journal.bind(store.dimension, store.metric)
+    snapshots.make(store)
+    store.close()
+
+
+def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
+    for name, wanted, found in (
+        ("faiss.dimension", settings.faiss.dimension, dimension),
+        ("faiss.metric", settings.faiss.metric, metric),
+    ):
+        if wanted is not None and wanted != found:
+            raise ConfigurationError(
+                f"{name} is set to {wanted}, and the index in {settings.state_directory} has "
+                f"{found}: unset it, or give another state_directory to another index"
+            )
+
+
+def _log_note(note: str) -> None:
+    log.info("intake", note=note)
+
+
+class _PostgresqlOpener:
+    """Opens the PostgreSQL store of these settings, and runs the packaged server if they say so."""
+
+    def __init__(self, settings: Settings, directory: Path, dimension: int, metric: Metric) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._dimension = dimension
+        self._metric = metric
+        self._server: EmbeddedServer | None = None
+
+    def open(self) -> PostgresStore:
+        from vectorstore.postgres.settings import PostgresSettings
+        from vectorstore.postgres.store import PostgresStore
+
+        section = self._settings.postgresql
+        return PostgresStore.open(
+            PostgresSettings(
+                dsn=self._dsn(),
+                dimension=self._dimension,
+                metric=self._metric,
+                table=section.table,
+                pool_size_max=section.pool_size_max,
+                connect_timeout_ms=round(section.connect_timeout_ms),
+                ef_search=section.ef_search,
+                iterative_scan=section.iterative_scan,
+                exact_rows_max=section.exact_rows_max,
+                hnsw_m=section.hnsw_m,
+                hnsw_ef_construction=section.hnsw_ef_construction,
+                maintenance_work_mem=section.maintenance_work_mem,
+            )
+        )
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+
+    def _dsn(self) -> str:
+        dsn = self._settings.postgresql.dsn.get_secret_value()
+        if dsn != EMBEDDED:
+            return dsn
+        from vectorstore.postgres.embedded import EmbeddedServer
+
+        if self._server is None:
+            self._server = EmbeddedServer(self._directory / "postgresql")
+        return self._server.start()

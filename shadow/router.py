@@ -1,0 +1,372 @@
+"""The router: one vector store in front of two.
+
+Reads are answered by the primary under the read rule; if it may not or cannot, by the other store; each
+sampled query is offered to the mirror, which never makes a reader wait. Writes go to the journal, whose
+commit is the acknowledgement, and from there to both stores.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import structlog
+
+from shadow.breaker import Breaker
+from shadow.config import RouterSettings
+from shadow.core.phases import FAISS, POSTGRESQL, Route
+from shadow.core.read_rule import refusal
+from shadow.errors import JournalSealed
+from shadow.lag import LagClock
+from shadow.mirror import Mirror
+from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
+from shadow.writes.journal import Appended, Journal
+from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable, Unsupported
+from vectorstore.filters import Filter
+from vectorstore.port import Replica
+from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.validation import check_batch, check_id, normalised_record
+
+__all__ = ["Router"]
+
+# A writer brings its own write to PostgreSQL when that is what answers; it does not wait longer.
+APPLY_OWN_MS_MAX = 500.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger("shadow")
+
+
+class Router:
+    """A :class:`~vectorstore.port.VectorStore` over FAISS and PostgreSQL. Safe between threads."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        faiss: FaissFollower,
+        postgresql: PostgresqlFollower,
+        link: PostgresqlLink,
+        mirror: Mirror,
+        lag: LagClock,
+        route: Route,
+        settings: RouterSettings,
+        dimension: int,
+        metric: Metric,
+        on_write: Callable[[], None],
+        on_close: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._faiss = faiss
+        self._postgresql = postgresql
+        self._link = link
+        self._mirror = mirror
+        self._lag = lag
+        self._route = route
+        self._settings = settings
+        self._dimension = dimension
+        self._metric = metric
+        self._on_write = on_write
+        self._on_close = on_close
+        self._open = True
+        self._acknowledged = 0
+        self._acknowledged_lock = threading.Lock()
+        self._progress = threading.Condition()
+        self._breakers = {
+            name: Breaker(
+                failures_max=settings.breaker_failures, pause_ms=settings.breaker_pause_ms
+            )
+            for name in (FAISS, POSTGRESQL)
+        }
+
+    @property
+    def name(self) -> str:
+        return "router"
+
+    @property
+    def dimension(self) -> int:
+        return self._dimension
+
+    @property
+    def metric(self) -> Metric:
+        return self._metric
+
+    @property
+    def route(self) -> Route:
+        """The route that this process follows."""
+        return self._route
+
+    def follow_route(self, route: Route) -> None:
+        """Take over a newer route; readers under way finish under theirs."""
+        if route.version > self._route.version:
+            self._route = route
+
+    def progressed(self) -> None:
+        """Wake the readers that wait for a store to catch up."""
+        with self._progress:
+            self._progress.notify_all()
+
+    # Reads
+
+    def search(self, query: Query) -> Answer:
+        """The nearest k rows; see :meth:`vectorstore.port.VectorStore.search`.
+
+        Raises InvalidInput for a bad query, DeadlineExceeded or StoreUnavailable with both stores'
+        reasons when neither may answer before the deadline.
+        """
+        route = self._route
+        first = self._draw(route)
+        sampled = self._mirror.samples(route)
+        floor = max(self._acknowledged, route.flip_seq, query.min_seq)
+        if first == POSTGRESQL and query.timeout_ms is None:
+            query = replace(query, timeout_ms=self._settings.timeout_ms)
+        started = time.perf_counter()
+        try:
+            answer = self._store(first).search(query)
+        except (InvalidInput, Unsupported):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+            why = self._failed(first, error)
+        else:
+            elapsed_ms = (time.perf_counter() - started) * 1e3
+            refused = self._refusal(answer.applied_seq, floor)
+            if refused is None:
+                self._breakers[first].succeeded()
+                if sampled:
+                    self._mirror.offer(route, query, answer, elapsed_ms)
+                return answer
+            why = refused
+        if sampled:
+            self._mirror.offer_failure(route, query, first)
+        return self._otherwise(
+            first, why, floor, started, query.timeout_ms, lambda store: store.search(query)
+        )
+
+    def search_many(self, queries: Sequence[Query]) -> list[Answer]:
+        """The answers to several queries, in order, all by one store."""
+        if not queries:
+            return []
+        route = self._route
+        first = self._draw(route)
+        floor = max(self._acknowledged, route.flip_seq, *(query.min_seq for query in queries))
+        sampled = [self._mirror.samples(route) for _ in queries]
+        started = time.perf_counter()
+        try:
+            answers = self._store(first).search_many(queries)
+        except (InvalidInput, Unsupported):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+            why = self._failed(first, error)
+        else:
+            refused = self._refusal(min(answer.applied_seq for answer in answers), floor)
+            if refused is None:
+                each_ms = (time.perf_counter() - started) * 1e3 / len(queries)
+                for query, answer, wanted in zip(queries, answers, sampled, strict=True):
+                    if wanted:
+                        self._mirror.offer(route, query, answer, each_ms)
+                return answers
+            why = refused
+        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
+        return self._otherwise(
+            first,
+            why,
+            floor,
+            started,
+            min(timeouts) if timeouts else None,
+            lambda store: store.search_many(queries),
+        )
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """The records that exist among ``ids``, in the order asked."""
+        for record_id in ids:
+            check_id(record_id)
+        return self._read(lambda store: store.get(ids))
+
+    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        """Up to ``limit`` records whose id follows ``after`` in byte order."""
+        return self._read(lambda store: store.scan(after=after, limit=limit))
+
+    def count(self, filter: Filter | None = None) -> int:
+        """How many records there are, or how many the filter matches."""
+        return self._read(lambda store: store.count(filter))
+
+    def describe(self) -> Mapping[str, Any]:
+        """The route, and the live settings of the store that answers."""
+        route = self._route
+        settings = self._read(lambda store: dict(store.describe()))
+        return {"phase": route.phase.value, "primary": route.primary, **settings}
+
+    def _read(self, ask: Callable[[Replica], T]) -> T:
+        route = self._route
+        first = self._draw(route)
+        floor = max(self._acknowledged, route.flip_seq)
+        started = time.perf_counter()
+        outcome = self._try(first, floor, ask)
+        if isinstance(outcome, _Refused):
+            return self._otherwise(first, outcome.why, floor, started, None, ask)
+        return outcome
+
+    def _draw(self, route: Route) -> str:
+        share = route.postgresql_share
+        if share <= 0.0:
+            return FAISS
+        if share >= 1.0:
+            return POSTGRESQL
+        return POSTGRESQL if random.random() < share else FAISS  # noqa: S311 - a share, not a secret
+
+    def _store(self, name: str) -> Replica:
+        if not self._open:
+            raise StoreUnavailable("the router is closed")
+        if not self._breakers[name].allows():
+            raise StoreUnavailable(f"{name} failed repeatedly and is left alone for a moment")
+        if name == FAISS:
+            return self._faiss.store
+        if not self._postgresql.standing.following:
+            standing = self._postgresql.standing
+            raise StoreUnavailable(
+                f"postgresql does not follow the journal ({standing.error or standing.state})"
+            )
+        return self._link.store()
+
+    def _refusal(self, applied_seq: int, floor: int) -> str | None:
+        if applied_seq >= floor and applied_seq >= self._lag.head():
+            return None
+        return refusal(
+            applied_seq=applied_seq,
+            floor_seq=floor,
+            oldest_unapplied_ms=self._lag.oldest_unapplied_ms(applied_seq),
+            staleness_ms_max=self._settings.staleness_ms_max,
+        )
+
+    def _failed(self, name: str, error: Exception) -> str:
+        breaker = self._breakers[name]
+        if not breaker.is_open:
+            log.warning("store_failed", store=name, error=f"{type(error).__name__}: {error}")
+        breaker.failed()
+        return str(error) or type(error).__name__
+
+    def _try(self, name: str, floor: int, ask: Callable[[Replica], T]) -> T | _Refused:
+        try:
+            store = self._store(name)
+            # What was applied before the call is the least that the call can see.
+            refused = self._refusal(store.applied_seq(), floor)
+            if refused is not None:
+                return _Refused(refused)
+            result = ask(store)
+        except (InvalidInput, Unsupported):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+            return _Refused(self._failed(name, error))
+        self._breakers[name].succeeded()
+        return result
+
+    def _otherwise(
+        self,
+        first: str,
+        why: str,
+        floor: int,
+        started: float,
+        timeout_ms: float | None,
+        ask: Callable[[Replica], T],
+    ) -> T:
+        """Ask the other store, then both in turn as they make progress, until the deadline."""
+        if not self._open:
+            raise StoreUnavailable("the router is closed")
+        second = POSTGRESQL if first == FAISS else FAISS
+        reasons = {first: why}
+        deadline = started + (timeout_ms or self._settings.timeout_ms) / 1e3
+        turn = second
+        while True:
+            outcome = self._try(turn, floor, ask)
+            if not isinstance(outcome, _Refused):
+                return outcome
+            reasons[turn] = outcome.why
+            left_s = deadline - time.perf_counter()
+            if left_s <= 0:
+                raise DeadlineExceeded(
+                    "no store may answer this read. "
+                    + "; ".join(f"{name}: {reasons[name]}" for name in sorted(reasons))
+                )
+            with self._progress:
+                self._progress.wait(min(left_s, self._settings.poll_ms / 1e3))
+            turn = first if turn == second else second
+
+    # Writes
+
+    def upsert(self, records: Sequence[Record], *, op_id: str | None = None) -> int:
+        """Insert or replace; the number returned is the acknowledgement: the write is durable.
+
+        ``op_id`` makes a retry within 24 hours the same write. Raises InvalidInput and leaves no
+        trace, or JournalFull / JournalUnavailable when the write could not be made durable.
+        """
+        check_batch(records)
+        ready = [
+            normalised_record(record, dimension=self._dimension, metric=self._metric)
+            for record in records
+        ]
+        return self._write([(record.id, record) for record in ready], op_id)
+
+    def delete(self, ids: Sequence[str], *, op_id: str | None = None) -> int:
+        """Remove by id; acknowledged as in :meth:`upsert`."""
+        check_batch(ids)
+        return self._write([(check_id(record_id), None) for record_id in ids], op_id)
+
+    def _write(self, entries: Sequence[tuple[str, Record | None]], op_id: str | None) -> int:
+        if not self._open:
+            raise StoreUnavailable("the router is closed")
+        if not entries:
+            return self._lag.head()
+        try:
+            appended = self._journal.append(entries, op_id=op_id)
+        except JournalSealed:
+            return self._write_final(entries)
+        with self._acknowledged_lock:
+            self._acknowledged = max(self._acknowledged, appended.last_seq)
+        self._lag.raise_to(appended.last_seq)
+        self._apply(appended, entries)
+        return appended.last_seq
+
+    def _write_final(self, entries: Sequence[tuple[str, Record | None]]) -> int:
+        """After finalize PostgreSQL is alone: its own transaction is the acknowledgement."""
+        store = self._link.open()
+        written = [record for _, record in entries if record is not None]
+        return store.upsert(written) if written else store.delete([name for name, _ in entries])
+
+    def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
+        """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""
+        try:
+            if appended.replayed:
+                self._faiss.follow()
+            else:
+                self._faiss.apply_own(
+                    [
+                        Change(seq, record_id, None if record is None else replace(record, seq=seq))
+                        for seq, (record_id, record) in enumerate(entries, appended.first_seq)
+                    ]
+                )
+            if self._route.postgresql_share > 0 and self._breakers[POSTGRESQL].allows():
+                self._postgresql.follow(
+                    upto=appended.last_seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3
+                )
+        except Exception as error:  # noqa: BLE001 - the write is durable: a store's failure is not its
+            log.warning("apply_later", error=f"{type(error).__name__}: {error}")
+        self._on_write()
+
+    def close(self) -> None:
+        """Stop the threads of this process; what is acknowledged stays."""
+        if self._open:
+            self._open = False
+            self._on_close()
+
+
+class _Refused:
+    """Why a store did not answer."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why

@@ -1,0 +1,145 @@
+"""The threads that keep a router true: other processes' writes and flips, the journal, the phases.
+
+The **watcher** looks for what other processes wrote and decided. The **applier** brings the journal to
+PostgreSQL. The **steward** takes the steps of the cutover, and, in one process of the machine at a
+time, makes snapshots and truncates the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from shadow.opening import Migration, who
+from shadow.router import Router
+from shadow.writes.backfill import POSTGRESQL_CURSOR
+from shadow.writes.followers import FaissFollower
+from vectorstore.errors import StoreUnavailable, VectorStoreError
+
+__all__ = ["Steward"]
+
+STEP_S = 0.25
+HOUSEKEEPING_S = 5.0
+APPLY_IDLE_S = 1.0
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
+
+log = structlog.get_logger("shadow")
+
+
+class Steward:
+    """Runs the background threads of one router."""
+
+    def __init__(self, migration: Migration, router: Router, faiss: FaissFollower) -> None:
+        self._migration = migration
+        self._router = router
+        self._faiss = faiss
+        self._stopping = threading.Event()
+        self._written = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._forever, args=(name, work), name=name, daemon=True)
+            for name, work in (
+                ("shadow-watcher", self._watch),
+                ("shadow-applier", self._apply),
+                ("shadow-steward", self._step),
+            )
+        ]
+        self._version = -1
+        self._backoff_s = BACKOFF_S_MIN
+        self._kept_house_at = 0.0
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def wrote(self) -> None:
+        """Tell the applier that this process wrote."""
+        self._written.set()
+
+    def stop(self) -> None:
+        """Stop the threads; a step under way is finished."""
+        self._stopping.set()
+        self._written.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=10.0)
+
+    def _forever(self, name: str, work: Callable[[], float]) -> None:
+        while not self._stopping.is_set():
+            try:
+                pause_s = work()
+            except StoreUnavailable as error:
+                log.debug("store_unavailable", thread=name, why=str(error))
+                pause_s = STEP_S
+            except Exception as error:  # noqa: BLE001 - the thread must outlive any one failure
+                log.error(
+                    "background_failed", thread=name, error=f"{type(error).__name__}: {error}"
+                )
+                pause_s = BACKOFF_S_MAX / 5
+            if pause_s > 0:
+                self._stopping.wait(pause_s)
+
+    def _watch(self) -> float:
+        migration = self._migration
+        version = migration.journal.data_version()
+        if version != self._version:
+            self._router.follow_route(migration.routes.current())
+            migration.lag.refresh()
+            self._faiss.follow()
+            self._router.progressed()
+            self._written.set()
+            self._version = version
+        return migration.settings.router.poll_ms / 1e3
+
+    def _apply(self) -> float:
+        """One round of the applier: waits for a write, or looks anew after a while."""
+        self._written.wait(APPLY_IDLE_S)
+        self._written.clear()
+        follower = self._migration.postgresql
+        if follower.standing.halted is not None:
+            return BACKOFF_S_MAX
+        try:
+            store = self._migration.link.open()
+            if not follower.standing.following:
+                store.bind(self._migration.journal.incarnation)
+            follower.follow()
+        except VectorStoreError as error:
+            follower.lost(str(error))
+            log.warning("applier_waits", store="postgresql", why=str(error))
+            pause_s = self._backoff_s
+            self._backoff_s = min(self._backoff_s * 2, BACKOFF_S_MAX)
+            self._written.set()
+            return pause_s
+        self._backoff_s = BACKOFF_S_MIN
+        self._router.progressed()
+        return 0.0
+
+    def _step(self) -> float:
+        migration = self._migration
+        if migration.postgresql.standing.following:
+            self._keep_house()
+        migration.cutover.step(who=who("router"))
+        self._router.follow_route(migration.routes.current())
+        return STEP_S
+
+    def _keep_house(self) -> None:
+        """Make a snapshot when the journal has grown enough, and truncate what nobody needs."""
+        if time.monotonic() - self._kept_house_at < HOUSEKEEPING_S:
+            return
+        self._kept_house_at = time.monotonic()
+        migration = self._migration
+        migration.look_at_era(self._faiss.store)
+        journal, settings = migration.journal, migration.settings.journal
+        journal.set_cursor(POSTGRESQL_CURSOR, migration.postgresql.standing.applied_seq)
+        if journal.head() - migration.snapshots.newest_seq() >= settings.snapshot_entries:
+            migration.snapshots.make(self._faiss.store)
+        journal.truncate(journal.head())
+        usage = journal.usage()
+        if usage.warning:
+            holder = journal.oldest_holder()
+            log.warning(
+                "journal_near_limit", bytes=usage.bytes, bytes_max=usage.bytes_max, holder=holder
+            )

@@ -1,0 +1,1 @@
+"""The write path: the journal, and what follows it."""

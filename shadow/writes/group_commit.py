@@ -1,0 +1,115 @@
+"""Group commit: many callers, one durable transaction, each caller its own result.
+
+A caller that finds nobody leading becomes the leader: it takes what is queued, itself included,
+commits it together, hands out the outcomes and names the oldest caller that queued meanwhile as the
+next leader. Nobody leads for more than one group, so no caller pays for others without end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from shadow.errors import JournalUnavailable
+from vectorstore.errors import VectorStoreError
+
+__all__ = ["GroupCommit"]
+
+GROUP_REQUESTS_MAX = 128
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+class _Ticket(Generic[Request, Result]):
+    """One caller's place in the queue. ``wake`` is held until the caller is served or must lead."""
+
+    __slots__ = ("leads", "outcome", "request", "wake")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.outcome: Result | VectorStoreError | None = None
+        self.leads = False
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+
+class GroupCommit(Generic[Request, Result]):
+    """Runs ``commit`` on groups of requests, one group at a time.
+
+    ``commit`` returns one outcome per request, in order: the result, or the error of that caller
+    alone. The queue is bounded by the number of threads, since every caller waits for its outcome.
+    """
+
+    def __init__(
+        self, commit: Callable[[Sequence[Request]], Sequence[Result | VectorStoreError]]
+    ) -> None:
+        self._commit = commit
+        self._lock = threading.Lock()
+        self._queue: deque[_Ticket[Request, Result]] = deque()
+        self._led = False
+
+    def submit(self, request: Request) -> Result:
+        """The result of ``request`` once its group is durable; raises that request's own error."""
+        ticket: _Ticket[Request, Result] = _Ticket(request)
+        with self._lock:
+            self._queue.append(ticket)
+            if not self._led:
+                self._led = ticket.leads = True
+        try:
+            if not ticket.leads:
+                ticket.wake.acquire()
+            if ticket.leads:
+                self._lead()
+        except BaseException:
+            self._abandon(ticket)
+            raise
+        outcome = ticket.outcome
+        if isinstance(outcome, VectorStoreError):
+            raise outcome
+        if outcome is None:
+            raise RuntimeError("a group ended without an outcome for one of its requests")
+        return outcome
+
+    def _abandon(self, ticket: _Ticket[Request, Result]) -> None:
+        """An interrupt (Ctrl-C) reached a caller before its group: it must not take the lead along."""
+        with self._lock:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+                if ticket.leads:
+                    self._hand_over()
+
+    def _lead(self) -> None:
+        """Commit one group: the head of the queue, which holds the leader's own ticket first."""
+        with self._lock:
+            count = min(len(self._queue), GROUP_REQUESTS_MAX)
+            group = [self._queue.popleft() for _ in range(count)]
+        outcomes: Sequence[Result | VectorStoreError] = ()
+        try:
+            outcomes = self._commit([ticket.request for ticket in group])
+        finally:
+            if len(outcomes) != len(group):
+                # The commit itself broke off (an interrupt, a defect): nobody may hang, and
+                # nobody may believe that the write was acknowledged.
+                outcomes = [
+                    JournalUnavailable(
+                        "the group commit was interrupted, so this write was not acknowledged and "
+                        "may or may not be in the journal; retry it with the same op_id"
+                    )
+                    for _ in group
+                ]
+            with self._lock:
+                self._hand_over()
+            for ticket, outcome in zip(group, outcomes, strict=True):
+                ticket.outcome = outcome
+                ticket.wake.release()
+
+    def _hand_over(self) -> None:
+        """Name the next leader, if anybody waits. The lock is held."""
+        self._led = bool(self._queue)
+        if self._queue:
+            successor = self._queue[0]
+            successor.leads = True
+            successor.wake.release()

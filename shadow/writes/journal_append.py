@@ -1,0 +1,178 @@
+"""Appending: batches of several threads in one durable transaction, each with its own outcome."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalSealed
+from shadow.writes.checkpointer import Checkpointer
+from shadow.writes.group_commit import GroupCommit
+from shadow.writes.journal_entry import EntryRow, batch_digest, row_of
+from shadow.writes.journal_file import JournalFile
+from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
+from vectorstore.types import Record
+from vectorstore.validation import check_batch
+
+__all__ = ["Appended", "Appender", "oldest_holder"]
+
+OPERATION_SECONDS = 24 * 3600
+OPERATION_ID_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a batch stands in the journal; ``replayed`` if an earlier call had put it there."""
+
+    first_seq: int
+    last_seq: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """One caller's append, encoded before it queues so that a bad one never reaches a transaction."""
+
+    rows: list[EntryRow]
+    size_bytes: int
+    op_id: str | None
+    digest: bytes
+
+
+class Appender:
+    """Appends to one journal file.
+
+    ``incarnation`` is the history that it appends to; ``dimension`` is None until the journal is bound.
+    """
+
+    def __init__(
+        self,
+        file: JournalFile,
+        checkpointer: Checkpointer,
+        *,
+        incarnation: str,
+        dimension: int | None,
+        size_bytes_max: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._file = file
+        self._checkpointer = checkpointer
+        self._size_bytes_max = size_bytes_max
+        self.incarnation = incarnation
+        self.dimension = dimension
+        self.clock = clock
+        self._group: GroupCommit[_Batch, Appended] = GroupCommit(self._commit)
+
+    def append(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
+        """See ``Journal.append``."""
+        return self._group.submit(self._batch(changes, op_id))
+
+    def _batch(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> _Batch:
+        if self.dimension is None:
+            raise ConfigurationError("the journal was not told what its vectors are: call bind")
+        if not changes:
+            raise InvalidInput("there is nothing to append: the batch is empty")
+        check_batch(changes)
+        if op_id is not None and not 0 < len(op_id) <= OPERATION_ID_CHARS_MAX:
+            raise InvalidInput(f"an op_id has 1 to {OPERATION_ID_CHARS_MAX} characters")
+        rows = [row_of(name, record, dimension=self.dimension) for name, record in changes]
+        digest = b"" if op_id is None else batch_digest(rows)
+        return _Batch(rows, sum(row.size_bytes for row in rows), op_id, digest)
+
+    def _commit(self, batches: Sequence[_Batch]) -> list[Appended | VectorStoreError]:
+        """One transaction for all; if that fails, each alone, so that one's error is its own."""
+        try:
+            return self._commit_together(batches)
+        except JournalBusy as error:
+            return [JournalBusy(str(error)) for _ in batches]
+        except VectorStoreError as error:
+            if len(batches) == 1:
+                return [error]
+        return [outcome for batch in batches for outcome in self._commit([batch])]
+
+    def _commit_together(self, batches: Sequence[_Batch]) -> list[Appended | VectorStoreError]:
+        outcomes: list[Appended | VectorStoreError] = []
+        rows: list[tuple[int | float | str | bytes | None, ...]] = []
+        size_bytes = 0
+        with self._file.writing() as connection:
+            head, incarnation, sealed = connection.execute(
+                "SELECT head, incarnation, sealed FROM state"
+            ).fetchone()
+            self._check_incarnation(incarnation)
+            if sealed:
+                raise JournalSealed("the migration is final: PostgreSQL takes writes itself")
+            room = self._size_bytes_max - self._file.used_bytes(connection)
+            now = self.clock()
+            for batch in batches:
+                earlier = self._earlier(connection, batch, now)
+                if earlier is not None:
+                    outcomes.append(earlier)
+                    continue
+                if size_bytes + batch.size_bytes > room:
+                    outcomes.append(self._full(connection, batch, room - size_bytes))
+                    continue
+                first = head + 1
+                for row in batch.rows:
+                    head += 1
+                    rows.append((head, row.id, now, row.text, row.metadata, row.embedding))
+                size_bytes += batch.size_bytes
+                if batch.op_id is not None:
+                    connection.execute(
+                        "INSERT INTO operation VALUES (?, ?, ?, ?, ?)",
+                        (first, head, batch.op_id, batch.digest, now),
+                    )
+                outcomes.append(Appended(first, head))
+            if rows:
+                connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.execute("UPDATE state SET head = ?", (head,))
+        self._checkpointer.wrote(size_bytes)
+        return outcomes
+
+    def _earlier(
+        self, connection: sqlite3.Connection, batch: _Batch, now: float
+    ) -> Appended | VectorStoreError | None:
+        """What an earlier call with the same op_id came to; None if there is none."""
+        if batch.op_id is None:
+            return None
+        found = connection.execute(
+            "SELECT first_seq, last_seq, digest, appended_at FROM operation WHERE op_id = ?",
+            (batch.op_id,),
+        ).fetchone()
+        if found is None:
+            return None
+        first_seq, last_seq, digest, appended_at = found
+        if now - appended_at > OPERATION_SECONDS:
+            connection.execute("DELETE FROM operation WHERE op_id = ?", (batch.op_id,))
+            return None
+        if digest != batch.digest:
+            return InvalidInput(
+                f"op_id {batch.op_id!r} was used for another batch (seq {first_seq} to {last_seq}); "
+                "an op_id names one write: take a new one"
+            )
+        return Appended(first_seq, last_seq, replayed=True)
+
+    def _full(self, connection: sqlite3.Connection, batch: _Batch, room: int) -> JournalFull:
+        holder = oldest_holder(connection)
+        who = "nobody holds entries back: truncate it"
+        if holder is not None:
+            who = f"{holder[0]!r} still needs the entries after {holder[1]}: let it catch up"
+        return JournalFull(
+            f"the journal is at its limit of {self._size_bytes_max:,} bytes: {max(room, 0):,} are "
+            f"free and the batch needs {batch.size_bytes:,}. {who}, detach it, or raise the limit"
+        )
+
+    def _check_incarnation(self, found: str) -> None:
+        if found != self.incarnation:
+            raise ForeignIncarnation(
+                f"the journal {self._file.path} was restored (incarnation {found}) while this process "
+                f"ran on {self.incarnation}. Nothing was written: restart the process"
+            )
+
+
+def oldest_holder(connection: sqlite3.Connection) -> tuple[str, int] | None:
+    """The cursor or hold that truncation waits for, and its seq."""
+    found = connection.execute(
+        "SELECT store, seq FROM cursor UNION ALL SELECT name, seq FROM hold ORDER BY 2, 1 LIMIT 1"
+    ).fetchone()
+    return None if found is None else (str(found[0]), int(found[1]))

@@ -1,0 +1,227 @@
+"""Verify: proof that both stores hold the same, by digests of (id, seq, vector, text, metadata).
+
+Ranges in byte order of ids are digested on the server and here; where they differ the rows are told
+apart one by one. A row that differs because one store is ahead is looked at again after it caught up.
+"Differs" and "could not check" are different results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vectorstore.digests import DigestMethod, digest_of, row_digest
+from vectorstore.errors import StoreUnavailable
+from vectorstore.faiss.store import FaissStore
+from vectorstore.postgres.digests import best_method, digest_range, digest_rows
+from vectorstore.postgres.store import PostgresStore
+
+__all__ = ["Clean", "CouldNotCheck", "Differs", "Verified", "verify"]
+
+RANGE_ROWS = 10_000
+SUSPECTS_MAX = 100_000
+RECHECK_S_MAX = 30.0
+RECHECK_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Both stores hold the same ``rows``, by ``method``."""
+
+    rows: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """Ids that differ, by kind: ``missing`` from PostgreSQL, ``extra`` there, ``stale`` (another
+    version of the row), ``different`` (the same version with other content)."""
+
+    rows: int
+    method: str
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All of them, in byte order."""
+        return tuple(sorted(self.missing + self.extra + self.stale + self.different))
+
+
+@dataclass(frozen=True, slots=True)
+class CouldNotCheck:
+    """The check could not be made or ended, and why; nothing is said about the rows."""
+
+    why: str
+    rows: int = 0
+    method: str = ""
+
+
+Verified = Clean | Differs | CouldNotCheck
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    seq: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One row as both stores showed it, where they differed."""
+
+    faiss: _Row | None
+    postgresql: _Row | None
+
+    @property
+    def kind(self) -> str:
+        if self.postgresql is None:
+            return "missing"
+        if self.faiss is None:
+            return "extra"
+        return "stale" if self.faiss.seq != self.postgresql.seq else "different"
+
+
+def verify(
+    *,
+    faiss: FaissStore,
+    follow: Callable[[], int],
+    postgresql: PostgresStore,
+    method: DigestMethod | None = None,
+    on_rows: Callable[[int, int], None] | None = None,
+) -> Verified:
+    """Compare every row of both stores.
+
+    ``follow`` brings ``faiss`` to the head of the journal. ``on_rows`` is told (rows done, in all).
+    """
+    try:
+        chosen = method or best_method(postgresql.facts)
+        follow()
+        suspects, rows = _suspects(faiss, postgresql, chosen, on_rows)
+        if len(suspects) > SUSPECTS_MAX:
+            return CouldNotCheck(
+                f"{len(suspects):,} rows differ, more than can be told apart one by one: run "
+                "`shadow backfill` again",
+                rows,
+                chosen,
+            )
+        return _rechecked(suspects, rows, faiss, follow, postgresql, chosen)
+    except StoreUnavailable as error:
+        return CouldNotCheck(str(error))
+
+
+def _suspects(
+    faiss: FaissStore,
+    postgresql: PostgresStore,
+    method: DigestMethod,
+    on_rows: Callable[[int, int], None] | None,
+) -> tuple[list[str], int]:
+    """Ids in ranges whose digests differ, if the rows themselves do; and how many rows there are."""
+    suspects: list[str] = []
+    total, done, after = faiss.count(), 0, ""
+    while True:
+        records = faiss.scan(after=after, limit=RANGE_ROWS)
+        last = len(records) < RANGE_ROWS
+        upto = None if last else records[-1].id
+        ours = {r.id: _Row(r.seq, row_digest(r, method)) for r in records}
+        here = digest_of(row.digest for row in ours.values())
+        if here != digest_range(postgresql, after=after, upto=upto, method=method):
+            suspects += _differing(ours, postgresql, after, upto, method)
+        done += len(records)
+        if on_rows is not None:
+            on_rows(done, max(total, done))
+        if last:
+            return suspects, done
+        after = records[-1].id
+
+
+def _differing(
+    ours: Mapping[str, _Row],
+    postgresql: PostgresStore,
+    after: str,
+    upto: str | None,
+    method: DigestMethod,
+) -> list[str]:
+    theirs: dict[str, _Row] = {}
+    start = after
+    while True:
+        page = digest_rows(postgresql, after=start, upto=upto, limit=RANGE_ROWS, method=method)
+        theirs.update({row[0]: _Row(row[1], row[2]) for row in page})
+        if len(page) < RANGE_ROWS or len(theirs) > SUSPECTS_MAX + len(ours):
+            break
+        start = page[-1][0]
+    return sorted(
+        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+    )
+
+
+def _rechecked(
+    suspects: Sequence[str],
+    rows: int,
+    faiss: FaissStore,
+    follow: Callable[[], int],
+    postgresql: PostgresStore,
+    method: DigestMethod,
+) -> Verified:
+    """Look at the suspects again until each has agreed once or differed twice in the same way.
+
+    Each look waits until PostgreSQL has applied what FAISS had, and the next one until FAISS has
+    applied what PostgreSQL had. So a row that shows the same two versions in two looks running is not
+    on its way: the stores differ.
+    """
+    deadline = time.monotonic() + RECHECK_S_MAX
+    confirmed: dict[str, _Look] = {}
+    before: dict[str, _Look] = {}
+    left = list(suspects)
+    while left:
+        reached = follow()
+        if not _wait_for(postgresql, reached, deadline):
+            return CouldNotCheck(
+                f"{len(left):,} rows differ and PostgreSQL did not reach journal entry {reached} "
+                f"within {RECHECK_S_MAX:.0f} s, so they may only be late; verify again when it has",
+                rows,
+                method,
+            )
+        now = _look(left, faiss, postgresql, method)
+        confirmed |= {name: look for name, look in now.items() if before.get(name) == look}
+        left = [name for name in now if name not in confirmed]
+        before = now
+        if left and time.monotonic() > deadline:
+            return CouldNotCheck(
+                f"{len(left):,} rows kept changing while they were compared; verify again",
+                rows,
+                method,
+            )
+    if not confirmed:
+        return Clean(rows, method)
+    kinds: dict[str, list[str]] = {"missing": [], "extra": [], "stale": [], "different": []}
+    for name in sorted(confirmed):
+        kinds[confirmed[name].kind].append(name)
+    return Differs(rows, method, **{kind: tuple(found) for kind, found in kinds.items()})
+
+
+def _wait_for(postgresql: PostgresStore, seq: int, deadline: float) -> bool:
+    while postgresql.applied_seq() < seq:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(RECHECK_PAUSE_S)
+    return True
+
+
+def _look(
+    ids: Sequence[str], faiss: FaissStore, postgresql: PostgresStore, method: DigestMethod
+) -> dict[str, _Look]:
+    """Those of ``ids`` that differ now, and how."""
+    found: dict[str, _Look] = {}
+    for start in range(0, len(ids), RANGE_ROWS):
+        part = ids[start : start + RANGE_ROWS]
+        ours = {r.id: _Row(r.seq, row_digest(r, method)) for r in faiss.get(part)}
+        theirs = {r.id: _Row(r.seq, row_digest(r, method)) for r in postgresql.get(part)}
+        for name in part:
+            mine, other = ours.get(name), theirs.get(name)
+            if mine != other:
+                found[name] = _Look(mine, other)
+    return found

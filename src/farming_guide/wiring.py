@@ -1,0 +1,95 @@
+"""Composition root: the one place that knows every part, and the only importer of the router."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+from farming_guide.answers import Advisor
+from farming_guide.catalogue import read_catalogue
+from farming_guide.chat_model import ChatModel
+from farming_guide.embeddings import Embedder, embedder_from_environment
+from farming_guide.settings import BotSettings
+from vectorstore.errors import ConfigurationError
+from vectorstore.port import VectorStore
+
+__all__ = ["OpenedBackend", "open_advisor", "open_backend"]
+
+
+class OpenedBackend(Protocol):
+    """A store and what its files need."""
+
+    @property
+    def store(self) -> VectorStore:
+        """The store, open."""
+
+    def save(self) -> None:
+        """Make everything durable that is not yet."""
+
+    def load(self) -> bool:
+        """Read what was saved; False if there is nothing."""
+
+
+def open_backend(
+    settings: BotSettings, dimension: int, *, name: str | None = None, **options: Any
+) -> OpenedBackend:
+    """Open the backend that the settings name; ``options`` go over the backend's own settings.
+
+    Raises ConfigurationError if the name, class or module is not known, or the store's errors.
+    """
+    chosen = name or settings.vector_db_type
+    backend = settings.database_backends.get(chosen)
+    if backend is None:
+        raise ConfigurationError(
+            f"unknown backend {chosen!r}; known are: {', '.join(sorted(settings.database_backends))}"
+        )
+    try:
+        opener = getattr(importlib.import_module(backend.module), backend.class_)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"the backend {chosen!r} needs {backend.class_} from {backend.module}: {error}"
+        ) from error
+    given = {**backend.settings, **options}
+    if settings.database_url is not None and chosen == "postgresql":
+        given.setdefault("database_url", settings.database_url.get_secret_value())
+    try:
+        opened: OpenedBackend = opener(dimension=dimension, **given)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the settings of backend {chosen!r} do not fit: {error}"
+        ) from error
+    return opened
+
+
+def open_advisor(
+    settings: BotSettings, *, embedder: Embedder | None = None, store: VectorStore | None = None
+) -> Advisor:
+    """The advisor over the backend that the settings name (or the store given)."""
+    model = embedder or embedder_from_environment(_embedding_environment(settings))
+    writer = None
+    if settings.openai_api_key is not None:
+        writer = ChatModel(
+            api_key=settings.openai_api_key.get_secret_value(),
+            model=settings.openai_chat_model,
+            base_url=settings.openai_base_url,
+        )
+    return Advisor(
+        store or open_backend(settings, model.dimension).store,
+        model,
+        read_catalogue(settings.handbook),
+        writer=writer,
+        top_k=settings.top_k,
+        threshold=settings.threshold,
+    )
+
+
+def _embedding_environment(settings: BotSettings) -> dict[str, str]:
+    key = settings.openai_api_key
+    chosen = {
+        "OPENAI_API_KEY": key.get_secret_value() if key is not None else "",
+        "OPENAI_BASE_URL": settings.openai_base_url or "",
+        "OPENAI_EMBEDDING_MODEL": settings.openai_embedding_model,
+        "OPENAI_EMBEDDING_DIMENSION": str(settings.openai_embedding_dimension or ""),
+        "EMBEDDING_CACHE": str(settings.embedding_cache or ""),
+    }
+    return {name: value for name, value in chosen.items() if value}

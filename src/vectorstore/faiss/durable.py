@@ -1,0 +1,36 @@
+"""Files that are on the disk when the call returns."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+__all__ = ["sync_directory", "sync_file", "write_durably"]
+
+
+def sync_file(descriptor: int) -> None:
+    """Flush a file to the medium; on macOS fsync stops at the drive's cache, F_FULLFSYNC does not."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, full)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: a rename is not, before this."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a whole file, readable by its owner alone, and flush it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        sync_file(file.fileno())

@@ -1,0 +1,232 @@
+"""FAISS indexes that keep whole vectors, behind one face: flat, IVF and HNSW.
+
+A *position* is the number that FAISS gives a row: 0, 1, 2 .. in the order of adding. A flat index can
+overwrite a row in its own memory and give up its last one, so it never holds a dead row. The others
+can do neither without damage: a changed row is added again and its old position becomes a tombstone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.errors import Unsupported
+from vectorstore.faiss.bitmap import Bitmap
+from vectorstore.faiss.engine import faiss
+from vectorstore.types import Vector
+
+__all__ = [
+    "FLAT",
+    "HNSW",
+    "IVF",
+    "KINDS",
+    "RowIndex",
+    "Rows2D",
+    "empty_index",
+    "wrapped_index",
+]
+
+FLAT = "flat"
+IVF = "ivf"
+HNSW = "hnsw"
+KINDS = (FLAT, HNSW, IVF)
+
+HNSW_LINKS = 16
+HNSW_EF_SEARCH = 64
+IVF_LISTS = 100
+IVF_PROBES = 8
+IVF_TRAINING_ROWS = 39 * IVF_LISTS
+"""FAISS asks for 39 training rows a list; below that a flat index is faster anyway."""
+
+SELECTED_BREADTH_MAX = 16
+"""A filter widens the search of an approximate index by the inverse of its share, up to this factor."""
+
+Rows2D = npt.NDArray[np.float32]
+
+
+class RowIndex:
+    """One FAISS index with the operations that the store needs; locking is the store's."""
+
+    def __init__(self, index: Any, *, owner: Any = None) -> None:
+        """Take a concrete IndexFlat, IndexIVFFlat or IndexHNSWFlat whose ids are its positions.
+
+        ``owner`` is what owns the index's memory, if not the index itself: an IDMap around it.
+        """
+        self.faiss_index = index
+        self._owner = owner
+        self.dimension = int(index.d)
+        self.inner_product = index.metric_type == faiss.METRIC_INNER_PRODUCT
+        self._flat: Any = None
+        if isinstance(index, faiss.IndexIVFFlat):
+            self.kind = IVF
+            if index.direct_map.type == faiss.DirectMap.NoMap:
+                index.make_direct_map(True)
+        elif isinstance(index, faiss.IndexHNSWFlat):
+            self.kind = HNSW
+            self._flat = faiss.downcast_index(index.storage)
+        else:
+            self.kind = FLAT
+            self._flat = index
+        self._view: Rows2D = np.empty((0, self.dimension), dtype=np.float32)
+        self._refresh()
+
+    @property
+    def size(self) -> int:
+        """Positions in use, dead ones included."""
+        return int(self.faiss_index.ntotal)
+
+    @property
+    def dense(self) -> bool:
+        """Whether rows can be overwritten and dropped in place."""
+        return self.kind == FLAT
+
+    @property
+    def breadth(self) -> int:
+        """How far an approximate index looks: efSearch of HNSW, nprobe of IVF, 0 of flat."""
+        if self.kind == IVF:
+            return int(self.faiss_index.nprobe)
+        return int(self.faiss_index.hnsw.efSearch) if self.kind == HNSW else 0
+
+    @breadth.setter
+    def breadth(self, breadth: int) -> None:
+        if self.kind == IVF:
+            self.faiss_index.nprobe = min(breadth, int(self.faiss_index.nlist))
+        elif self.kind == HNSW:
+            self.faiss_index.hnsw.efSearch = breadth
+
+    def search(
+        self, queries: Rows2D, k: int, *, only: Bitmap | None = None, widen: float = 1.0
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """FAISS distances and positions, both (n, k), padded with position -1.
+
+        ``widen`` multiplies the breadth of an approximate index. A single query runs on one OpenMP
+        thread, whatever the application set: more threads cost more than they save there.
+        """
+        parameters = self._parameters(only, widen)
+        if self.kind == FLAT or len(queries) > 1:
+            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+        threads = faiss.omp_get_max_threads()
+        if threads == 1:
+            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+        faiss.omp_set_num_threads(1)
+        try:
+            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+        finally:
+            faiss.omp_set_num_threads(threads)
+
+    def append(self, block: Rows2D) -> None:
+        """Add rows (n, d) after the last position."""
+        self.faiss_index.add(block)
+        self._refresh()
+
+    def overwrite(self, position: int, vector: Vector) -> None:
+        """Replace one row of a flat index where it lies."""
+        self._view[position] = vector
+
+    def drop_last(self, position: int) -> None:
+        """Move the last row of a flat index to ``position`` and give up the last place."""
+        last = self.size - 1
+        if position != last:
+            self._view[position] = self._view[last]
+        self._view = self._view[:0]
+        self.faiss_index.codes.resize(last * self.dimension * 4)
+        self.faiss_index.ntotal = last
+        self._refresh()
+
+    def vectors(self, positions: npt.NDArray[np.int64]) -> Rows2D:
+        """Copies of the rows at ``positions``, bit for bit, shape (len, d)."""
+        if self.kind != IVF:
+            return np.take(self._view, positions, axis=0)
+        if not positions.size:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        return self.faiss_index.reconstruct_batch(positions)  # type: ignore[no-any-return]
+
+    def rebuilt(self, positions: npt.NDArray[np.int64]) -> RowIndex:
+        """A new index of the same kind and settings that holds these rows alone, in this order."""
+        old = self.faiss_index
+        if self.kind == IVF:
+            fresh = faiss.clone_index(old)
+            fresh.reset()
+        elif self.kind == HNSW:
+            links = old.hnsw.nb_neighbors(1)
+            fresh = faiss.IndexHNSWFlat(self.dimension, links, old.metric_type)
+            fresh.hnsw.efConstruction = old.hnsw.efConstruction
+            fresh.hnsw.efSearch = old.hnsw.efSearch
+        else:
+            fresh = faiss.IndexFlat(self.dimension, old.metric_type)
+        rebuilt = RowIndex(fresh)
+        if positions.size:
+            rebuilt.append(self.vectors(positions))
+        return rebuilt
+
+    def trained(self) -> RowIndex:
+        """An IVF index over the rows of this flat one, positions unchanged."""
+        rows = self._view
+        quantizer = faiss.IndexFlat(self.dimension, self.faiss_index.metric_type)
+        fresh = faiss.IndexIVFFlat(
+            quantizer, self.dimension, IVF_LISTS, self.faiss_index.metric_type
+        )
+        fresh.train(rows)
+        fresh.nprobe = IVF_PROBES
+        trained = RowIndex(fresh)
+        trained.append(rows)
+        return trained
+
+    def _parameters(self, only: Bitmap | None, widen: float) -> Any:
+        if only is None and widen == 1.0:
+            return None
+        selector = None if only is None else only.selector()
+        if self.kind == FLAT:
+            return faiss.SearchParameters(sel=selector)
+        breadth = max(1, int(self.breadth * widen))
+        if self.kind == IVF:
+            return faiss.SearchParametersIVF(
+                sel=selector, nprobe=min(breadth, int(self.faiss_index.nlist))
+            )
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=breadth)
+
+    def _refresh(self) -> None:
+        # A view of FAISS's own memory: it moves when the index grows, so it is taken anew.
+        if self._flat is None or not self.size:
+            self._view = np.empty((0, self.dimension), dtype=np.float32)
+        else:
+            memory = faiss.rev_swig_ptr(self._flat.get_xb(), self.size * self.dimension)
+            self._view = memory.reshape(self.size, self.dimension)
+
+
+def empty_index(*, dimension: int, inner_product: bool, kind: str) -> RowIndex:
+    """A new index; ``ivf`` begins as a flat one, because it must be trained on rows."""
+    metric = faiss.METRIC_INNER_PRODUCT if inner_product else faiss.METRIC_L2
+    if kind not in KINDS:
+        raise Unsupported(f"index kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
+    if kind == HNSW:
+        index = faiss.IndexHNSWFlat(dimension, HNSW_LINKS, metric)
+        index.hnsw.efSearch = HNSW_EF_SEARCH
+        return RowIndex(index)
+    return RowIndex(faiss.IndexFlat(dimension, metric))
+
+
+def wrapped_index(index: Any, *, owner: Any = None) -> RowIndex:
+    """Take an index as FAISS gives it, or raise Unsupported with the reason.
+
+    Only indexes that hold every vector whole, under inner product or L2, and whose ids are positions.
+    """
+    # By exact type: the subclasses lay their rows out differently (Panorama, Dedup).
+    flat = (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexFlatL2)
+    whole = type(index) in (*flat, faiss.IndexIVFFlat)
+    if type(index) is faiss.IndexHNSWFlat:
+        whole = type(faiss.downcast_index(index.storage)) in flat
+    if not whole:
+        raise Unsupported(
+            f"a FAISS {type(index).__name__} cannot be served: only flat, IVFFlat and HNSWFlat "
+            "indexes keep each vector whole"
+        )
+    if index.metric_type not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
+        raise Unsupported(
+            f"the index uses FAISS metric {index.metric_type}; only inner product and L2 are known"
+        )
+    if not index.is_trained:
+        raise Unsupported("the IVF index was never trained, so it holds nothing")
+    return RowIndex(index, owner=owner)

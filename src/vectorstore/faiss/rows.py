@@ -1,0 +1,165 @@
+"""What FAISS does not keep: ids, texts, metadata and seqs, in the order of the index's positions."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vectorstore.faiss.bitmap import Bitmap
+from vectorstore.filters import Filter
+
+__all__ = ["MASKS_MAX", "Rows"]
+
+MASKS_MAX = 32
+"""Filters whose matching rows are remembered; the least recently used is forgotten first."""
+
+
+class Rows:
+    """Columns by position, the way from id to position, and the remembered matches of filters.
+
+    A position that is dead (a tombstone) keeps its place in the index and in the columns, emptied.
+    The store lets one writer in alone, so only what readers themselves change is locked here: the
+    order in which masks were used.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        metadata: Sequence[Mapping[str, Any]],
+        seqs: Sequence[int],
+        *,
+        dead: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Take columns of equal length; ``dead`` lists the positions that hold no record."""
+        self.ids = list(ids)
+        self.texts = list(texts)
+        self.metadata = list(metadata)
+        self.seqs = list(seqs)
+        flags = np.ones(len(self.ids), dtype=np.bool_)
+        if dead is not None:
+            flags[dead] = False
+        self.live = Bitmap(flags)
+        self.position = {self.ids[at]: at for at in self.live.positions().tolist()}
+        self._ordered: list[str] | None = None
+        self._masks: OrderedDict[Filter, Bitmap] = OrderedDict()
+        self._using = threading.Lock()
+
+    @property
+    def tombstones(self) -> int:
+        """Positions that hold no record."""
+        return len(self.ids) - len(self.live)
+
+    def put(
+        self, at: int, record_id: str, text: str, metadata: Mapping[str, Any], seq: int
+    ) -> None:
+        """Fill a position: one that holds the same id, or the next one after the last."""
+        if at == len(self.ids):
+            self.ids.append(record_id)
+            self.texts.append(text)
+            self.metadata.append(metadata)
+            self.seqs.append(seq)
+            self.live.add(at)
+        else:
+            self.ids[at] = record_id
+            self.texts[at] = text
+            self.metadata[at] = metadata
+            self.seqs[at] = seq
+        if record_id not in self.position and self._ordered is not None:
+            bisect.insort(self._ordered, record_id)
+        self.position[record_id] = at
+        for matched, mask in self._masks.items():
+            if matched.matches(metadata):
+                mask.add(at)
+            else:
+                mask.discard(at)
+
+    def bury(self, at: int) -> None:
+        """Turn a position into a tombstone."""
+        record_id = self.ids[at]
+        if self.position.get(record_id) == at:
+            self._forget(record_id)
+        self.texts[at] = ""
+        self.metadata[at] = {}
+        self.live.discard(at)
+        for mask in self._masks.values():
+            mask.discard(at)
+
+    def move_last_to(self, at: int) -> None:
+        """Drop the record at ``at`` by letting the last one take its place: the index stays dense."""
+        last = len(self.ids) - 1
+        self._forget(self.ids[at])
+        for mask in self._masks.values():
+            if at != last and last in mask:
+                mask.add(at)
+            else:
+                mask.discard(at)
+            mask.discard(last)
+        self.live.discard(last)
+        record_id, text = self.ids.pop(), self.texts.pop()
+        metadata, seq = self.metadata.pop(), self.seqs.pop()
+        if at != last:
+            self.ids[at], self.texts[at] = record_id, text
+            self.metadata[at], self.seqs[at] = metadata, seq
+            self.position[record_id] = at
+
+    def following(self, after: str, limit: int) -> list[str]:
+        """Up to ``limit`` ids after ``after`` in byte order of UTF-8: the order of code points."""
+        ordered = self._ordered
+        if ordered is None:
+            ordered = sorted(self.position)
+            self._ordered = ordered
+        start = bisect.bisect_right(ordered, after)
+        return ordered[start : start + limit]
+
+    def taken(self, positions: Sequence[int]) -> Rows:
+        """New columns of these positions alone, in this order."""
+        return Rows(
+            [self.ids[at] for at in positions],
+            [self.texts[at] for at in positions],
+            [self.metadata[at] for at in positions],
+            [self.seqs[at] for at in positions],
+        )
+
+    def mask(self, filter: Filter) -> Bitmap | None:
+        """The rows that a filter matches, if remembered."""
+        with self._using:
+            mask = self._masks.get(filter)
+            if mask is not None:
+                self._masks.move_to_end(filter)
+            return mask
+
+    def remember(self, filter: Filter) -> Bitmap:
+        """Find the rows that a filter matches, and keep the answer current from now on."""
+        matching = self._candidates(filter)
+        flags = np.zeros(len(self.ids), dtype=np.bool_)
+        columns = self.metadata
+        flags[[at for at in matching if filter.matches(columns[at])]] = True
+        mask = Bitmap(flags)
+        with self._using:
+            self._masks[filter] = mask
+            if len(self._masks) > MASKS_MAX:
+                self._masks.popitem(last=False)
+        return mask
+
+    def _forget(self, record_id: str) -> None:
+        del self.position[record_id]
+        if self._ordered is not None:
+            del self._ordered[bisect.bisect_left(self._ordered, record_id)]
+
+    def _candidates(self, filter: Filter) -> list[int]:
+        # One text value is the common clause, and a plain comparison is ten times faster than the
+        # general one: it narrows what the general one has to look at.
+        matching: list[int] = self.live.positions().tolist()
+        columns = self.metadata
+        for key, values in filter.clauses:
+            if len(values) == 1 and isinstance(values[0], str):
+                wanted = values[0]
+                matching = [at for at in matching if columns[at].get(key) == wanted]
+        return matching

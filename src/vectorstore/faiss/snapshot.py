@@ -1,0 +1,196 @@
+"""Snapshots of a FAISS store: written aside, checksummed, renamed into place, verified before use.
+
+A snapshot is a directory ``snapshot-<seq, 20 digits>-<random>``: ``index.faiss``, ``records.jsonl``
+(id, seq, text, metadata of the live records in order of position), ``tombstones.npy`` if there are
+any, and ``manifest.json``, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from vectorstore.errors import ConfigurationError, StoreCorrupt, Unsupported
+from vectorstore.faiss.collection import Collection
+from vectorstore.faiss.durable import sync_directory, sync_file, write_durably
+from vectorstore.faiss.engine import faiss
+from vectorstore.faiss.index import wrapped_index
+from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
+from vectorstore.faiss.rows import Rows
+from vectorstore.faiss.store import FaissStore
+
+__all__ = ["load_snapshot", "newest_snapshots", "verify_snapshot", "write_snapshot"]
+
+INDEX_NAME = "index.faiss"
+RECORDS_NAME = "records.jsonl"
+TOMBSTONES_NAME = "tombstones.npy"
+
+_ASIDE = ".writing-"
+_DEAD: dict[str, Any] = {"id": "", "text": "", "metadata": {}, "seq": 0}
+_NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
+
+
+def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path:
+    """Write a consistent, durable snapshot under ``parent`` and return its directory.
+
+    Searches go on throughout. Writes wait while the index goes into the page cache (about 0.1 s for
+    100,000 x 384) and the lists of records are copied by reference; encoding, checksums and flushing
+    come after that. The caller must be the only one who writes snapshots there: what an earlier,
+    killed writer left unfinished is removed.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for unfinished in parent.glob(f"{_ASIDE}*"):
+        shutil.rmtree(unfinished)
+    aside = parent / f"{_ASIDE}{secrets.token_hex(4)}"
+    aside.mkdir(mode=0o700)
+    try:
+        seq = _fill(store, aside, incarnation)
+        final = parent / f"snapshot-{seq:020d}-{secrets.token_hex(4)}"
+        aside.rename(final)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_directory(parent)
+    return final
+
+
+def newest_snapshots(parent: Path) -> list[Path]:
+    """The finished snapshots under ``parent``, the farthest-reaching first."""
+    if not parent.is_dir():
+        return []
+    finished = [one for one in parent.iterdir() if _NAME.fullmatch(one.name)]
+    return sorted(finished, key=lambda one: (one.name[:29], one.stat().st_mtime_ns), reverse=True)
+
+
+def verify_snapshot(path: Path) -> Manifest:
+    """Check every checksum and the row counts, and return the manifest; StoreCorrupt otherwise."""
+    try:
+        return _verified(path)
+    except PermissionError as error:
+        raise ConfigurationError(f"{path} may not be read: {error.strerror}") from error
+    except OSError as error:
+        raise StoreCorrupt(f"{path} cannot be read: {error}") from error
+
+
+def load_snapshot(path: Path) -> FaissStore:
+    """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads."""
+    manifest = verify_snapshot(path)
+    try:
+        index = wrapped_index(faiss.read_index(str(path / INDEX_NAME)))
+        dead = _tombstones(path)
+        live = np.ones(index.size, dtype=np.bool_)
+        live[dead] = False
+        rows = _rows(path / RECORDS_NAME, live.tolist(), dead, manifest.wide_integers)
+        collection = Collection(index, rows, manifest.metric)
+    except (RuntimeError, ValueError, KeyError, IndexError, StopIteration, Unsupported) as error:
+        raise StoreCorrupt(f"{path}: its parts do not fit together ({error})") from error
+    if len(rows.position) != manifest.rows or index.dimension != manifest.dimension:
+        raise StoreCorrupt(f"{path}: holds {len(rows.position):,} records, not {manifest.rows:,}")
+    return FaissStore(collection, applied_seq=manifest.seq, kind=manifest.kind)
+
+
+def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
+    with store.frozen() as (collection, seq):
+        faiss.write_index(collection.index.faiss_index, str(aside / INDEX_NAME))
+        rows = collection.rows
+        dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))
+        live_count = len(rows.live)
+        columns = zip(
+            list(rows.ids), list(rows.seqs), list(rows.texts), list(rows.metadata), strict=True
+        )
+    skipped = set(dead.tolist())
+    records = (row for at, row in enumerate(columns) if at not in skipped)
+    wide = _write_records(aside / RECORDS_NAME, records)
+    names = [INDEX_NAME, RECORDS_NAME]
+    if dead.size:
+        np.save(aside / TOMBSTONES_NAME, dead)
+        names.append(TOMBSTONES_NAME)
+    for name in names:
+        with (aside / name).open("rb") as file:
+            sync_file(file.fileno())
+        (aside / name).chmod(0o600)
+    manifest = Manifest(
+        seq=seq,
+        incarnation=incarnation,
+        rows=live_count,
+        tombstones=int(dead.size),
+        dimension=store.dimension,
+        metric=store.metric,
+        kind=store.kind,
+        wide_integers=wide,
+        files={name: file_sum(aside / name) for name in names},
+    )
+    write_durably(aside / MANIFEST_NAME, manifest.encoded())
+    sync_directory(aside)
+    return seq
+
+
+def _write_records(path: Path, rows: Iterator[tuple[str, int, str, Any]]) -> bool:
+    wide = False
+    with path.open("wb") as file:
+        for record_id, seq, text, metadata in rows:
+            record = {"id": record_id, "seq": seq, "text": text, "metadata": metadata}
+            try:
+                line = orjson.dumps(record)
+            except TypeError:
+                wide = True
+                line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+            file.write(line)
+            file.write(b"\n")
+    return wide
+
+
+def _verified(path: Path) -> Manifest:
+    manifest = Manifest.read(path / MANIFEST_NAME)
+    named = _NAME.fullmatch(path.name)
+    if named is not None and int(named[1]) != manifest.seq:
+        raise StoreCorrupt(f"{path}: the manifest says seq {manifest.seq}: these are not its files")
+    if {INDEX_NAME, RECORDS_NAME} - manifest.files.keys():
+        raise StoreCorrupt(f"{path}: the manifest does not list the index and the records")
+    present = {one.name for one in os.scandir(path)} - {MANIFEST_NAME}
+    if present != manifest.files.keys():
+        odd = ", ".join(sorted(present ^ manifest.files.keys()))
+        raise StoreCorrupt(f"{path}: files missing or not of this snapshot: {odd}")
+    for name, expected in manifest.files.items():
+        found = file_sum(path / name)
+        if found != expected:
+            raise StoreCorrupt(
+                f"{path / name} is damaged: {found.bytes:,} bytes of {expected.bytes:,}, "
+                f"sha256 {found.sha256[:12]} instead of {expected.sha256[:12]}; use an older snapshot"
+            )
+    with (path / RECORDS_NAME).open("rb") as file:
+        lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    if lines != manifest.rows:
+        raise StoreCorrupt(f"{path}: {lines:,} records instead of {manifest.rows:,}")
+    return manifest
+
+
+def _tombstones(path: Path) -> Any:
+    if not (path / TOMBSTONES_NAME).exists():
+        return np.empty(0, dtype=np.int64)
+    return np.load(path / TOMBSTONES_NAME, allow_pickle=False)
+
+
+def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
+    reader = json.loads if wide else orjson.loads
+    ids: list[str] = []
+    texts: list[str] = []
+    metadata: list[Any] = []
+    seqs: list[int] = []
+    with path.open("rb") as lines:
+        for alive in live:
+            record: dict[str, Any] = reader(next(lines)) if alive else _DEAD
+            ids.append(record["id"])
+            texts.append(record["text"])
+            metadata.append(record["metadata"])
+            seqs.append(record["seq"])
+    return Rows(ids, texts, metadata, seqs, dead=dead)

@@ -1,0 +1,309 @@
+"""The FAISS store: searches beside one writer, exact filters, in-memory tombstones."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
+from vectorstore.faiss.bitmap import Bitmap
+from vectorstore.faiss.collection import Collection, Pending
+from vectorstore.faiss.gate import Gate
+from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_index
+from vectorstore.faiss.rows import Rows
+from vectorstore.filters import Filter
+from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.validation import check_batch, check_id, normalised_record, query_vector
+
+__all__ = ["FaissStore"]
+
+NAME = "faiss"
+
+APPLY_BLOCK = 64
+"""Changes applied under one exclusive hold: searches get in between the blocks."""
+
+
+class FaissStore:
+    """A Replica over one FAISS index.
+
+    Searches run beside each other and beside the preparation of a write; only the mutation itself
+    holds them off. Cosine is served by inner product over unit vectors, or by an L2 index over unit
+    vectors (score 1 - d/2).
+    """
+
+    def __init__(
+        self, collection: Collection, *, applied_seq: int = 0, kind: str | None = None
+    ) -> None:
+        """Serve a collection, which is the store's own from now on.
+
+        ``kind`` is ``ivf`` for a collection that is still flat because it has too few rows to train.
+        """
+        self._collection = collection
+        self._kind = kind or collection.index.kind
+        self._dimension = collection.index.dimension
+        self._metric = collection.metric
+        self._seq = applied_seq
+        self._open = True
+        self._gate = Gate()
+        self._writing = threading.RLock()
+
+    @classmethod
+    def empty(cls, *, dimension: int, metric: Metric, kind: str = FLAT) -> FaissStore:
+        """A store without records. ``kind``: ``flat``, ``hnsw`` or ``ivf``.
+
+        ``ivf`` holds its rows in a flat index, exactly searched, until there are enough to train on.
+        """
+        if dimension < 1:
+            raise InvalidInput(f"dimension is {dimension}; it must be at least 1")
+        index = empty_index(dimension=dimension, inner_product=metric is not Metric.L2, kind=kind)
+        return cls(Collection(index, Rows([], [], [], []), metric), kind=kind)
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def dimension(self) -> int:
+        return self._dimension
+
+    @property
+    def metric(self) -> Metric:
+        return self._metric
+
+    @property
+    def kind(self) -> str:
+        """``flat``, ``hnsw`` or ``ivf``."""
+        return self._kind
+
+    def search(self, query: Query) -> Answer:
+        vector = query_vector(query, dimension=self._dimension, metric=self._metric)
+        only = self._enter(query.filter)
+        try:
+            collection = self._collection
+            ranking = collection.nearest(vector, query.k, only)
+            return Answer(collection.hits(ranking), NAME, self._seq)
+        finally:
+            self._gate.leave()
+
+    def search_exact(self, query: Query) -> Answer:
+        """The exact answer by the contract's definition, in float64, whatever the index is."""
+        vector = query_vector(query, dimension=self._dimension, metric=self._metric)
+        only = self._enter(query.filter)
+        try:
+            ranking = self._collection.exact(vector, query.k, only)
+            return Answer(self._collection.hits(ranking), NAME, self._seq)
+        finally:
+            self._gate.leave()
+
+    def search_many(self, queries: Sequence[Query]) -> list[Answer]:
+        """Queries of equal k and filter are answered by one FAISS call, on all OpenMP threads."""
+        vectors = [query_vector(q, dimension=self._dimension, metric=self._metric) for q in queries]
+        alike: dict[tuple[int, Filter | None], list[int]] = {}
+        for at, query in enumerate(queries):
+            alike.setdefault((query.k, query.filter), []).append(at)
+        answers: dict[int, Answer] = {}
+        for (k, allowed), group in alike.items():
+            only = self._enter(allowed)
+            try:
+                collection = self._collection
+                block = np.stack([vectors[at] for at in group])
+                rankings = collection.nearest_of_each(block, k, only)
+                for at, ranking in zip(group, rankings, strict=True):
+                    answers[at] = Answer(collection.hits(ranking), NAME, self._seq)
+            finally:
+                self._gate.leave()
+        return [answers[at] for at in range(len(queries))]
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        with self._reading() as collection:
+            position = collection.rows.position
+            return collection.records([position[one] for one in ids if one in position])
+
+    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        with self._reading() as collection:
+            rows = collection.rows
+            return collection.records([rows.position[one] for one in rows.following(after, limit)])
+
+    def count(self, filter: Filter | None = None) -> int:
+        only = self._enter(filter)
+        try:
+            return len(self._collection.rows.live if only is None else only)
+        finally:
+            self._gate.leave()
+
+    def contains(self, record_id: str) -> bool:
+        """Whether a record with this id is in the store."""
+        with self._reading() as collection:
+            return record_id in collection.rows.position
+
+    def vectors(self, start: int, stop: int) -> Rows2D:
+        """The vectors of records number ``start`` to ``stop`` in order of position, bit for bit."""
+        with self._reading() as collection:
+            return collection.index.vectors(collection.rows.live.positions()[start:stop])
+
+    def records(self, start: int, stop: int) -> list[Record]:
+        """The records number ``start`` to ``stop`` in order of position."""
+        with self._reading() as collection:
+            return collection.records(collection.rows.live.positions()[start:stop].tolist())
+
+    def applied_seq(self) -> int:
+        with self._reading():
+            return self._seq
+
+    def describe(self) -> Mapping[str, Any]:
+        with self._reading() as collection:
+            settings: dict[str, Any] = {
+                "store": NAME,
+                "kind": self._kind,
+                "metric": self._metric.value,
+                "dimension": self._dimension,
+                "tombstones": collection.rows.tombstones,
+            }
+            breadth = collection.index.breadth
+            if breadth:
+                settings["nprobe" if self._kind == IVF else "ef_search"] = breadth
+            return settings
+
+    def upsert(self, records: Sequence[Record]) -> int:
+        check_batch(records)
+        ready = [
+            # The caller keeps its mapping and may change it; what a filter matched must not.
+            replace(r, metadata=copy.deepcopy(dict(r.metadata)))
+            for r in (
+                normalised_record(r, dimension=self._dimension, metric=self._metric)
+                for r in records
+            )
+        ]
+        with self._writing:
+            self._commit([(r.id, r, self._seq + n) for n, r in enumerate(ready, 1)])
+            return self._seq
+
+    def delete(self, ids: Sequence[str]) -> int:
+        check_batch(ids)
+        for record_id in ids:
+            check_id(record_id)
+        with self._writing:
+            self._commit([(one, None, self._seq + n) for n, one in enumerate(ids, 1)])
+            return self._seq
+
+    def apply(self, changes: Sequence[Change]) -> int:
+        """Apply journal entries in blocks, so that searches never wait for all of them."""
+        with self._writing:
+            pending = self._following(changes)
+            for start in range(0, max(1, len(pending)), APPLY_BLOCK):
+                self._commit(pending[start : start + APPLY_BLOCK])
+            return self._seq
+
+    def set_breadth(self, breadth: int) -> None:
+        """Set nprobe (IVF) or efSearch (HNSW) for the queries to come; Unsupported on flat."""
+        if breadth < 1:
+            raise InvalidInput(f"breadth is {breadth}; it must be at least 1")
+        with self._writing, self._exclusive() as collection:
+            if collection.index.dense:
+                raise Unsupported("this index is searched exactly: there is no breadth to set")
+            collection.index.breadth = breadth
+
+    def compact(self) -> int:
+        """Rebuild without tombstones and return how many there were.
+
+        Writes wait for the whole rebuild, searches only for the exchange.
+        """
+        with self._writing:
+            self._require_open()
+            dead = self._collection.rows.tombstones
+            if dead:
+                self._exchange(self._collection.compacted())
+            return dead
+
+    @contextmanager
+    def frozen(self) -> Iterator[tuple[Collection, int]]:
+        """The collection and its seq with writes held off; searches go on."""
+        with self._writing:
+            self._require_open()
+            yield self._collection, self._seq
+
+    def close(self) -> None:
+        with self._writing, self._gate.exclusive():
+            self._open = False
+            index = empty_index(
+                dimension=self._dimension, inner_product=self._metric is not Metric.L2, kind=FLAT
+            )
+            self._collection = Collection(index, Rows([], [], [], []), self._metric)
+
+    def _enter(self, filter: Filter | None) -> Bitmap | None:
+        """Begin to read, and find the rows that the filter allows. ``gate.leave`` ends it."""
+        self._gate.enter()
+        try:
+            self._require_open()
+            only = None if filter is None else self._collection.rows.mask(filter)
+        except StoreUnavailable:
+            self._gate.leave()
+            raise
+        if filter is None or only is not None:
+            return only
+        # Matching every row takes long, and a reader inside would hold off the writer and, behind
+        # it, all readers. So it is done with writes held off instead.
+        self._gate.leave()
+        with self._writing:
+            self._require_open()
+            only = self._collection.rows.remember(filter)
+            self._gate.enter()
+            return only
+
+    @contextmanager
+    def _reading(self) -> Iterator[Collection]:
+        self._gate.enter()
+        try:
+            self._require_open()
+            yield self._collection
+        finally:
+            self._gate.leave()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[Collection]:
+        with self._gate.exclusive():
+            self._require_open()
+            yield self._collection
+
+    def _following(self, changes: Sequence[Change]) -> list[Pending]:
+        pending: list[Pending] = []
+        expected = self._seq + 1
+        for change in changes:
+            if change.seq < expected:
+                continue
+            if change.seq > expected:
+                raise StoreCorrupt(
+                    f"journal gap: entry {change.seq} follows {expected - 1}; "
+                    "load a snapshot that reaches farther"
+                )
+            record = change.record
+            if record is not None and record.embedding.shape != (self._dimension,):
+                raise StoreCorrupt(
+                    f"journal entry {change.seq} has a vector of shape {record.embedding.shape}; "
+                    f"this store holds {self._dimension} dimensions"
+                )
+            pending.append((change.id, record, change.seq))
+            expected += 1
+        return pending
+
+    def _commit(self, changes: list[Pending]) -> None:
+        with self._exclusive() as collection:
+            collection.write(changes)
+            self._seq += len(changes)
+        waiting = self._kind == IVF and collection.index.kind == FLAT
+        if waiting and len(collection.rows.ids) >= IVF_TRAINING_ROWS:
+            self._exchange(collection.retrained())
+
+    def _exchange(self, collection: Collection) -> None:
+        with self._gate.exclusive():
+            self._collection = collection
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise StoreUnavailable("the faiss store is closed")

@@ -1,0 +1,83 @@
+"""A connection that never waits beyond its deadline, even if the server has gone deaf."""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
+from psycopg.waiting import Ready, Wait
+
+__all__ = ["BoundedConnection", "Expired"]
+
+T = TypeVar("T")
+
+_EVENTS = {
+    Wait.R: select.POLLIN,
+    Wait.W: select.POLLOUT,
+    Wait.RW: select.POLLIN | select.POLLOUT,
+}
+
+
+class Expired(psycopg.OperationalError):
+    """The deadline passed while waiting for the server; the connection has been closed."""
+
+
+class BoundedConnection(psycopg.Connection[TupleRow]):
+    """Waits for the socket itself, with a timeout, whatever the driver is doing on it.
+
+    ``statement_timeout`` cannot help when a server hangs, a firewall drops packets or a machine
+    dies: no reply ever comes. Every exchange of a psycopg connection goes through :meth:`wait`, so a
+    deadline kept here covers queries, pipelines, COPY, BEGIN, COMMIT and ROLLBACK alike. When it
+    passes, the socket is closed without waiting, since the state of the exchange is unknown.
+
+    ``deadline`` is a ``time.monotonic()`` value, or None for no limit. ``replies`` counts the
+    exchanges that ended well since it was last set to 0. ``session`` remembers the session settings
+    that were sent, so that they are sent again only when they change.
+    """
+
+    deadline: float | None = None
+    replies: int = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.session: dict[str, int] = {}
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        if self.deadline is None:
+            result: T = super().wait(gen, *args, **options)
+        else:
+            result = self._wait_until(gen, self.deadline)
+        self.replies += 1
+        return result
+
+    def _wait_until(self, gen: PQGen[T], deadline: float) -> T:
+        socket = self.pgconn.socket
+        poll = select.poll()
+        try:
+            wanted = next(gen)
+            while True:
+                poll.register(socket, _EVENTS[wanted])
+                remaining = deadline - time.monotonic()
+                events = poll.poll(max(0.0, remaining * 1000.0))
+                if not events:
+                    gen.close()
+                    self.close()
+                    raise Expired("no reply within the deadline; the connection was closed")
+                flags = events[0][1]
+                ready = 0
+                if flags & ~select.POLLOUT:
+                    # Hang-ups and errors are found by reading.
+                    ready |= Ready.R
+                if flags & ~select.POLLIN:
+                    ready |= Ready.W
+                wanted = gen.send(Ready(ready & wanted) or Ready(wanted))
+        except StopIteration as done:
+            value: T = done.value
+            return value
+        except KeyboardInterrupt:
+            self.close()
+            raise

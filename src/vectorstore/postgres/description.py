@@ -1,0 +1,64 @@
+"""The live facts about a table that change its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vectorstore.postgres.connection import BoundedConnection
+
+if TYPE_CHECKING:
+    from vectorstore.postgres.store import PostgresStore
+
+__all__ = ["describe"]
+
+_INDEX = """
+    SELECT c.relname, a.amname, o.opcname, i.indisvalid, c.reloptions
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_am a ON a.oid = c.relam
+    JOIN pg_opclass o ON o.oid = i.indclass[0]
+    WHERE i.indrelid = to_regclass(quote_ident(%s)) AND a.amname IN ('hnsw', 'ivfflat')
+    ORDER BY c.relname
+"""
+
+
+def describe(store: PostgresStore) -> Mapping[str, Any]:
+    """JSON scalars, read from the server: versions, table, index and search settings."""
+    settings, facts = store.settings, store.facts
+
+    def look(connection: BoundedConnection) -> dict[str, Any]:
+        indexes = connection.execute(_INDEX, (settings.table,)).fetchall()
+        ef_search = _shown(connection, "hnsw.ef_search")
+        iterative_scan = _shown(connection, "hnsw.iterative_scan")
+        index: dict[str, Any] = {"index_kind": "none"}
+        if indexes:
+            name, kind, operator_class, valid, options = indexes[0]
+            chosen = dict(option.split("=", 1) for option in options or [])
+            index = {
+                "index_name": name,
+                "index_kind": kind,
+                "index_operator_class": operator_class,
+                "index_valid": valid,
+                "index_m": int(chosen.get("m", 16)),
+                "index_ef_construction": int(chosen.get("ef_construction", 64)),
+            }
+        return {
+            "store": store.name,
+            "dimension": settings.dimension,
+            "metric": settings.metric.value,
+            "table": settings.table,
+            "server_version": facts.server_version,
+            "pgvector_version": ".".join(map(str, facts.pgvector)),
+            "exact_rows_max": settings.exact_rows_max,
+            "ef_search": None if ef_search is None else int(ef_search),
+            "iterative_scan": iterative_scan,
+            **index,
+        }
+
+    return store.read(look)
+
+
+def _shown(connection: BoundedConnection, name: str) -> str | None:
+    row = connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()
+    return row[0] if row else None

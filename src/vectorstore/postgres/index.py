@@ -1,0 +1,187 @@
+"""The HNSW index: when it is built, on what expression, and how far a build has come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors, sql
+
+from vectorstore.errors import StoreUnavailable
+from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.failures import translated
+from vectorstore.postgres.pool import connect
+from vectorstore.postgres.queries import OPERATOR_CLASSES
+from vectorstore.postgres.store import PostgresStore
+
+__all__ = ["BuildProgress", "drop_index", "ensure_index"]
+
+_POLL_S = 0.25
+
+_PROGRESS = """
+    SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total
+    FROM pg_stat_progress_create_index WHERE pid = %s
+"""
+
+_DEFINITION = """
+    SELECT i.indisvalid, o.opcname, coalesce(c.reloptions, '{}')
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_opclass o ON o.oid = i.indclass[0]
+    WHERE i.indexrelid = to_regclass(quote_ident(%s))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """``phase`` in PostgreSQL's words; ``done`` of ``total`` blocks or tuples, 0 of 0 if unknown."""
+
+    phase: str
+    done: int
+    total: int
+
+
+def ensure_index(
+    store: PostgresStore,
+    *,
+    concurrently: bool = True,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+) -> bool:
+    """Build the index that the settings ask for, if there are more rows than ``exact_rows_max``.
+
+    Returns whether there is a valid index now. One that is invalid (its build was killed) or was built
+    with other parameters is replaced. ``concurrently`` lets reads and writes go on meanwhile.
+    ``on_progress`` is called about four times a second, in the calling thread. Raises
+    StoreUnavailable if another process is building, and what the driver's errors translate to.
+    """
+    settings = store.settings
+    if not settings.indexable or store.count() <= settings.exact_rows_max:
+        return store.refresh_index()
+    with connect(settings) as connection:
+        try:
+            _claim(connection, store)
+            if not _fits(connection, store):
+                _drop(connection, store, concurrently=concurrently)
+                _build_watched(connection, store, concurrently, on_progress)
+        except psycopg.Error as error:
+            raise translated(error, settings) from error
+    return store.refresh_index()
+
+
+def drop_index(store: PostgresStore, *, concurrently: bool = True) -> None:
+    """Remove the index; searches become exact scans."""
+    with connect(store.settings) as connection:
+        try:
+            _claim(connection, store)
+            _drop(connection, store, concurrently=concurrently)
+        except psycopg.Error as error:
+            raise translated(error, store.settings) from error
+    store.refresh_index()
+
+
+def _claim(connection: BoundedConnection, store: PostgresStore) -> None:
+    """Keep other builders out until this connection closes."""
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))",
+        (f"shadow-cutover index {store.settings.table}",),
+    ).fetchone()
+    if not row or not row[0]:
+        raise StoreUnavailable(
+            f"another process is building or dropping the index of {store.settings.table}: "
+            "wait for it, then try again"
+        )
+
+
+def _fits(connection: BoundedConnection, store: PostgresStore) -> bool:
+    row = connection.execute(_DEFINITION, (store.names.vector_index,)).fetchone()
+    if row is None:
+        return False
+    valid, operator_class, options = row
+    wanted = {
+        f"m={store.settings.hnsw_m}",
+        f"ef_construction={store.settings.hnsw_ef_construction}",
+    }
+    return bool(valid) and operator_class == _operator_class(store) and set(options) == wanted
+
+
+def _operator_class(store: PostgresStore) -> str:
+    kind = "halfvec" if store.settings.halfvec else "vector"
+    return f"{kind}_{OPERATOR_CLASSES[store.metric]}"
+
+
+def _drop(connection: BoundedConnection, store: PostgresStore, *, concurrently: bool) -> None:
+    connection.execute(
+        sql.SQL("DROP INDEX {} IF EXISTS {}").format(
+            sql.SQL("CONCURRENTLY" if concurrently else ""),
+            sql.Identifier(store.names.vector_index),
+        )
+    )
+
+
+def _build_watched(
+    connection: BoundedConnection,
+    store: PostgresStore,
+    concurrently: bool,
+    on_progress: Callable[[BuildProgress], None] | None,
+) -> None:
+    """Build in a thread of its own, so that the caller's thread can report and be interrupted."""
+    failures: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            _build(connection, store, concurrently=concurrently)
+        except psycopg.Error as error:
+            failures.append(error)
+
+    builder = threading.Thread(target=build, name=f"index of {store.settings.table}", daemon=True)
+    builder.start()
+    try:
+        while builder.is_alive():
+            builder.join(_POLL_S)
+            if on_progress and builder.is_alive():
+                _report(connection.info.backend_pid, store, on_progress)
+    except BaseException:
+        connection.cancel_safe(timeout=5.0)
+        builder.join()
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _build(connection: BoundedConnection, store: PostgresStore, *, concurrently: bool) -> None:
+    settings = store.settings
+    connection.execute(
+        sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(settings.maintenance_work_mem))
+    )
+    column = f"(embedding::halfvec({settings.dimension}))" if settings.halfvec else "embedding"
+    statement = sql.SQL(
+        "CREATE INDEX {concurrently} {index} ON {table} USING hnsw ({column} {operator_class}) "
+        "WITH (m = {m}, ef_construction = {ef_construction})"
+    ).format(
+        concurrently=sql.SQL("CONCURRENTLY" if concurrently else ""),
+        index=sql.Identifier(store.names.vector_index),
+        table=store.names.table,
+        column=sql.SQL(column),
+        operator_class=sql.SQL(_operator_class(store)),
+        m=sql.Literal(settings.hnsw_m),
+        ef_construction=sql.Literal(settings.hnsw_ef_construction),
+    )
+    try:
+        connection.execute(statement)
+    except (errors.DiskFull, errors.OutOfMemory):
+        # Parallel workers share the graph through /dev/shm, which containers keep small.
+        _drop(connection, store, concurrently=concurrently)
+        connection.execute("SET max_parallel_maintenance_workers = 0")
+        connection.execute(statement)
+
+
+def _report(pid: int, store: PostgresStore, on_progress: Callable[[BuildProgress], None]) -> None:
+    row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
+    if row:
+        phase, blocks_done, blocks_total, tuples_done, tuples_total = row
+        if tuples_total:
+            on_progress(BuildProgress(phase, tuples_done, tuples_total))
+        else:
+            on_progress(BuildProgress(phase, blocks_done, blocks_total))

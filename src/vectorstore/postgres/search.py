@@ -1,0 +1,110 @@
+"""Nearest-neighbour queries: exact, or through the index with an exact answer where it falls short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg.rows import TupleRow
+
+from vectorstore.errors import StoreUnavailable
+from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.pool import Pool
+from vectorstore.postgres.queries import Queries, clause_values, filter_parameters, score
+from vectorstore.postgres.schema import ServerFacts
+from vectorstore.postgres.session import pending_settings, send_settings
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.types import Answer, Hit, Query
+from vectorstore.validation import query_vector
+
+__all__ = ["VectorSearch"]
+
+
+class VectorSearch:
+    """Answers queries over a pool. ``indexed``: whether there is a valid vector index."""
+
+    def __init__(
+        self, settings: PostgresSettings, facts: ServerFacts, queries: Queries, pool: Pool
+    ) -> None:
+        self.indexed = False
+        self._settings = settings
+        self._facts = facts
+        self._queries = queries
+        self._pool = pool
+
+    def answers(self, queries: Sequence[Query], *, exact: bool) -> list[Answer]:
+        """Answers in order, in one round trip; the shortest timeout holds for all of them."""
+        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
+        vectors = [
+            query_vector(query, dimension=self._settings.dimension, metric=self._settings.metric)
+            for query in queries
+        ]
+        indexed = self.indexed and not exact
+        # Before pgvector 0.8 an index scan stops early when the filter refuses most rows.
+        exactly = [
+            not indexed or (query.filter is not None and not self._facts.iterates)
+            for query in queries
+        ]
+
+        def fetch(connection: BoundedConnection) -> list[list[TupleRow]]:
+            statements = []
+            for query, vector, scan in zip(queries, vectors, exactly, strict=True):
+                clauses = filter_parameters(query.filter)
+                text = self._queries.search(query.k, len(clauses), exact=scan)
+                statements.append((text, {"vector": vector, **clause_values(clauses)}))
+            ef_search = self._ef_search(queries) if indexed else None
+            return _fetch_all(connection, statements, ef_search)
+
+        results = self._pool.run(fetch, min(timeouts, default=None))
+        answers = []
+        for query, rows, was_exact in zip(queries, results, exactly, strict=True):
+            answer = self._answer(rows)
+            if len(answer.hits) < query.k and not was_exact:
+                # The index gave up early (its scan is bounded), or there are no more rows.
+                answer = self.answers([query], exact=True)[0]
+            answers.append(answer)
+        return answers
+
+    def _ef_search(self, queries: Sequence[Query]) -> int:
+        widths = [
+            self._queries.rerank_width(query.k) if self._settings.halfvec else query.k
+            for query in queries
+        ]
+        return max(self._settings.ef_search, *widths)
+
+    def _answer(self, rows: list[TupleRow]) -> Answer:
+        applied_seq, state = rows[0][:2]
+        if state == "loading":
+            raise StoreUnavailable(f"table {self._settings.table} is being loaded")
+        metric = self._settings.metric
+        hits = [
+            Hit(row[2], score(metric, row[3]), row[4], row[5], row[6])
+            for row in rows
+            if row[2] is not None
+        ]
+        # The join promises no order; equal scores go to the lower id, as in every store.
+        hits.sort(key=lambda hit: (-hit.score, hit.id))
+        return Answer(hits, "postgresql", applied_seq)
+
+
+def _fetch_all(
+    connection: BoundedConnection,
+    statements: Sequence[tuple[str, Mapping[str, Any]]],
+    ef_search: int | None,
+) -> list[list[TupleRow]]:
+    """Run reading statements in one round trip, with the session settings that they need."""
+    changes = pending_settings(connection, {"hnsw.ef_search": ef_search} if ef_search else None)
+    if len(statements) == 1 and not changes:
+        text, values = statements[0]
+        # A filter's selectivity differs by its values, so such a statement is planned each time.
+        with connection.cursor(binary=True) as cursor:
+            return [cursor.execute(text, values, prepare=len(values) == 1).fetchall()]
+    with connection.pipeline():
+        send_settings(connection, changes)
+        cursors = [
+            connection.cursor(binary=True).execute(text, values, prepare=len(values) == 1)
+            for text, values in statements
+        ]
+        results = [cursor.fetchall() for cursor in cursors]
+    connection.session.update(changes)
+    return results

@@ -1,0 +1,69 @@
+"""Session settings of pooled connections: set once, changed in the same round trip as a query."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.schema import ServerFacts
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.wire import register_vectors
+
+__all__ = ["pending_settings", "send_settings", "server_timeout_ms", "start_session"]
+
+
+def start_session(
+    connection: BoundedConnection, settings: PostgresSettings, facts: ServerFacts
+) -> None:
+    """Make a new connection ready: types, and settings that answers and durability depend on.
+
+    They are sent as SET, not as startup options, which some poolers refuse.
+    """
+    timeout_ms = server_timeout_ms(settings.statement_timeout_ms)
+    commands = [
+        "SET synchronous_commit = on",
+        "SET jit = off",
+        # A frozen process must not hold the cursor's lock for ever.
+        "SET idle_in_transaction_session_timeout = '60s'",
+        f"SET statement_timeout = {timeout_ms:d}",
+        f"SET hnsw.ef_search = {settings.ef_search:d}",
+    ]
+    if facts.iterates:
+        commands.append(f"SET hnsw.iterative_scan = {settings.iterative_scan}")
+    connection.execute("; ".join(commands).encode())
+    connection.session = {"statement_timeout": timeout_ms, "hnsw.ef_search": settings.ef_search}
+    register_vectors(connection)
+
+
+def server_timeout_ms(allowed_ms: float) -> int:
+    """The statement timeout to set for a caller that allows so much: at most 6 % less.
+
+    Rounded down to five significant bits, so that deadlines that differ a little share a setting.
+    A little less than the caller allows, so that the server's word arrives in time and the connection
+    lives on; the client's own deadline is for servers that say nothing.
+    """
+    whole = max(1, int(allowed_ms))
+    shift = max(0, whole.bit_length() - 5)
+    return whole >> shift << shift
+
+
+def pending_settings(
+    connection: BoundedConnection, settings: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Which of ``settings`` and the statement timeout differ from what the session has."""
+    wanted = dict(settings or {})
+    if connection.deadline is not None:
+        remaining_ms = (connection.deadline - time.monotonic()) * 1000.0
+        wanted["statement_timeout"] = server_timeout_ms(remaining_ms)
+    return {name: value for name, value in wanted.items() if connection.session.get(name) != value}
+
+
+def send_settings(connection: BoundedConnection, changes: Mapping[str, int]) -> None:
+    """Send SET commands, in the caller's pipeline if there is one.
+
+    The session's memory is cleared first: if the pipeline fails, the server takes them back.
+    """
+    for name, value in changes.items():
+        connection.session.pop(name, None)
+        connection.execute(f"SET {name} = {value:d}".encode())

@@ -1,0 +1,272 @@
+"""PostgreSQL with pgvector as a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from vectorstore.errors import StoreCorrupt, Unsupported
+from vectorstore.filters import Filter
+from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.cursor import (
+    Cursor,
+    State,
+    locked_cursor,
+    move_cursor,
+    pending_changes,
+    require_following,
+    require_own_writes,
+    write_changes,
+)
+from vectorstore.postgres.description import describe
+from vectorstore.postgres.failures import translated
+from vectorstore.postgres.pool import Pool, connect
+from vectorstore.postgres.queries import Queries, clause_values, filter_parameters
+from vectorstore.postgres.schema import Names, ServerFacts, prepare_schema
+from vectorstore.postgres.search import VectorSearch
+from vectorstore.postgres.session import pending_settings, send_settings, start_session
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.validation import check_batch, check_id, normalised_record
+
+__all__ = ["PostgresStore"]
+
+T = TypeVar("T")
+
+_PIPELINE_QUERIES_MAX = 64
+
+
+class PostgresStore:
+    """A table of records, searched exactly or through an HNSW index. Safe to share between threads.
+
+    Answers carry the seq that the table had applied in the same snapshot that the rows were read in.
+    """
+
+    def __init__(self, settings: PostgresSettings, facts: ServerFacts) -> None:
+        self.settings = settings
+        self.facts = facts
+        self.names = Names.of(settings.table)
+        self._queries = Queries(settings)
+        self._incarnation: str | None = None
+        self._pool = Pool(settings, self._configure)
+        self._search = VectorSearch(settings, facts, self._queries, self._pool)
+        self._pool.open()
+
+    @classmethod
+    def open(cls, settings: PostgresSettings) -> PostgresStore:
+        """Check the server, make or upgrade the tables, and open the pool.
+
+        Raises ConfigurationError for what a person must correct and StoreUnavailable for what may
+        pass by itself.
+        """
+        with connect(settings) as connection:
+            connection.deadline = time.monotonic() + settings.statement_timeout_ms / 1000.0
+            try:
+                facts = prepare_schema(connection, settings)
+            except psycopg.Error as error:
+                raise translated(error, settings) from error
+        return cls(settings, facts)
+
+    @property
+    def name(self) -> str:
+        return "postgresql"
+
+    @property
+    def dimension(self) -> int:
+        return self.settings.dimension
+
+    @property
+    def metric(self) -> Metric:
+        return self.settings.metric
+
+    def search(self, query: Query) -> Answer:
+        return self._search.answers([query], exact=False)[0]
+
+    def search_exact(self, query: Query) -> Answer:
+        """The true nearest rows, by a scan that no vector index can shorten."""
+        return self._search.answers([query], exact=True)[0]
+
+    def search_many(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answers in order, pipelined on one connection; the shortest timeout holds for the batch."""
+        answers: list[Answer] = []
+        for start in range(0, len(queries), _PIPELINE_QUERIES_MAX):
+            answers += self._search.answers(
+                queries[start : start + _PIPELINE_QUERIES_MAX], exact=False
+            )
+        return answers
+
+    def upsert(self, records: Sequence[Record]) -> int:
+        """Write records of no journal. Raises Unsupported while the table follows one."""
+        check_batch(records)
+        ready = [
+            normalised_record(r, dimension=self.dimension, metric=self.metric) for r in records
+        ]
+        return self._write_own([(record.id, record) for record in ready])
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete records by no journal. Raises Unsupported while the table follows one."""
+        check_batch(ids)
+        return self._write_own([(check_id(record_id), None) for record_id in ids])
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        # PostgreSQL holds no NUL, so such an id is simply not there.
+        wanted = [record_id for record_id in ids if "\0" not in record_id]
+        rows = self._rows(self._queries.get, (wanted,))
+        found = {row[0]: Record(*row) for row in rows}
+        return [found[record_id] for record_id in ids if record_id in found]
+
+    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        return [Record(*row) for row in self._rows(self._queries.scan, (after, limit))]
+
+    def count(self, filter: Filter | None = None) -> int:
+        clauses = filter_parameters(filter)
+        rows = self._rows(self._queries.count(len(clauses)), clause_values(clauses))
+        return int(rows[0][0])
+
+    def applied_seq(self) -> int:
+        return self.cursor().seq
+
+    def cursor(self) -> Cursor:
+        """Which journal the table follows, how far, and in what state."""
+        rows = self._rows(self._queries.cursor, ())
+        return Cursor(*rows[0])
+
+    def bind(self, incarnation: str) -> Cursor:
+        """Say which journal this process applies from; a table bound to none takes it on.
+
+        Raises StoreCorrupt if the table follows another journal, and Unsupported if it has rows of
+        its own. The way out of both is a backfill, which replaces the table's content.
+        """
+
+        def bind(connection: BoundedConnection) -> Cursor:
+            cursor = locked_cursor(connection, self.names)
+            if not cursor.incarnation and cursor.state == "empty":
+                cursor = replace(cursor, incarnation=incarnation)
+                move_cursor(connection, self.names, cursor)
+            return cursor
+
+        cursor = self.transact(bind)
+        table = self.settings.table
+        if cursor.state == "final":
+            raise Unsupported(
+                f"table {table} takes writes of its own (the migration was finalized, or none was "
+                "begun): it cannot follow a journal; give another table name"
+            )
+        if cursor.incarnation != incarnation:
+            raise StoreCorrupt(
+                f"table {table} follows the journal {cursor.incarnation or '(none)'}, not "
+                f"{incarnation}: nothing was applied; rebuild the table by a backfill"
+            )
+        self._incarnation = incarnation
+        return cursor
+
+    def apply(self, changes: Sequence[Change]) -> int:
+        def apply(connection: BoundedConnection) -> int:
+            cursor = locked_cursor(connection, self.names)
+            require_following(cursor, self._incarnation, self.settings.table)
+            pending = pending_changes(changes, cursor.seq)
+            if pending:
+                write_changes(connection, self.names, pending)
+                cursor = replace(cursor, seq=pending[-1].seq)
+                move_cursor(connection, self.names, cursor)
+            return cursor.seq
+
+        return self.transact(apply)
+
+    def detach(self) -> Cursor:
+        """Stop following: the journal will drop entries that this table has not applied."""
+        return self._change_state("following", "detached")
+
+    def finalize(self) -> Cursor:
+        """End the following for good: from now on the table takes plain writes."""
+        return self._change_state("following", "final")
+
+    def describe(self) -> Mapping[str, Any]:
+        return describe(self)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def transact(
+        self, operation: Callable[[BoundedConnection], T], *, timeout_ms: float | None = None
+    ) -> T:
+        """Run ``operation`` in one transaction; it is rolled back if it raises."""
+
+        def in_transaction(connection: BoundedConnection) -> T:
+            self._refresh_session(connection)
+            with connection.transaction():
+                return operation(connection)
+
+        return self._pool.run(in_transaction, timeout_ms)
+
+    def read(
+        self, operation: Callable[[BoundedConnection], T], *, timeout_ms: float | None = None
+    ) -> T:
+        """Run reading statements on a pooled connection."""
+
+        def reading(connection: BoundedConnection) -> T:
+            self._refresh_session(connection)
+            return operation(connection)
+
+        return self._pool.run(reading, timeout_ms)
+
+    def refresh_index(self) -> bool:
+        """Look again whether there is a valid vector index; new connections do so by themselves."""
+        self._search.indexed = bool(self._rows(self._queries.indexed, ())[0][0])
+        return self._search.indexed
+
+    def _configure(self, connection: BoundedConnection) -> None:
+        start_session(connection, self.settings, self.facts)
+        row = connection.execute(self._queries.indexed).fetchone()
+        self._search.indexed = bool(row and row[0])
+
+    @staticmethod
+    def _refresh_session(connection: BoundedConnection) -> None:
+        changes = pending_settings(connection)
+        send_settings(connection, changes)
+        connection.session.update(changes)
+
+    def _rows(self, text: str, parameters: Any) -> list[TupleRow]:
+        def fetch(connection: BoundedConnection) -> list[TupleRow]:
+            with connection.cursor(binary=True) as cursor:
+                return cursor.execute(text, parameters).fetchall()
+
+        return self.read(fetch)
+
+    def _change_state(self, old: State, new: State) -> Cursor:
+        def change(connection: BoundedConnection) -> Cursor:
+            cursor = locked_cursor(connection, self.names)
+            if cursor.state == new:
+                return cursor
+            if cursor.state != old:
+                raise Unsupported(
+                    f"table {self.settings.table} is {cursor.state}, not {old}: "
+                    f"it cannot become {new}"
+                )
+            moved = replace(cursor, state=new)
+            move_cursor(connection, self.names, moved)
+            return moved
+
+        return self.transact(change)
+
+    def _write_own(self, writes: Sequence[tuple[str, Record | None]]) -> int:
+        def write(connection: BoundedConnection) -> int:
+            cursor = locked_cursor(connection, self.names)
+            require_own_writes(cursor, self.settings.table)
+            if not writes:
+                return cursor.seq
+            changes = [
+                Change(cursor.seq + place, record_id, record)
+                for place, (record_id, record) in enumerate(writes, start=1)
+            ]
+            write_changes(connection, self.names, changes)
+            moved = replace(cursor, seq=changes[-1].seq, state="final")
+            move_cursor(connection, self.names, moved)
+            return moved.seq
+
+        return self.transact(write)

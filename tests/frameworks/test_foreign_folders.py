@@ -1,0 +1,90 @@
+"""Folders that LangChain's and LlamaIndex's real FAISS classes saved are taken in without loss."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vectorstore import Query
+from vectorstore.faiss.intake import take_in
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+REQUIREMENTS = [
+    "faiss-cpu==1.15.1",
+    "langchain-community==0.4.2",
+    "llama-index-vector-stores-faiss==0.7.0",
+]
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders, made in an environment of their own; skipped when it cannot be installed."""
+    home = tmp_path_factory.mktemp("foreign")
+    venv.create(home / "venv", with_pip=True)
+    python = home / "venv" / "bin" / "python"
+    installed = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", *REQUIREMENTS],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
+    )
+    if installed.returncode:
+        pytest.skip(f"cannot install {' '.join(REQUIREMENTS)}: {installed.stderr[-300:]}")
+    script = Path(__file__).with_name("make_foreign_folders.py")
+    subprocess.run([python, "-W", "ignore", script, home], check=True, timeout=120)
+    return home
+
+
+@pytest.mark.parametrize("name", ["langchain", "langchain_ip", "llamaindex"])
+def test_a_real_folder_is_taken_in_bit_exact_with_recall_one(
+    name: str, foreign: Path, tmp_path: Path
+) -> None:
+    """Every vector to the bit, every text and metadata, and the same answers in the same order."""
+    facts: dict[str, Any] = json.loads((foreign / f"{name}.json").read_text(encoding="utf-8"))
+    arrays = np.load(foreign / f"{name}.npz")
+    store = take_in(foreign / name, copy_to=tmp_path / "backup").store
+
+    assert store.count() == len(facts["ids"])
+    for record, record_id, text, metadata, vector in zip(
+        store.get(facts["ids"]),
+        facts["ids"],
+        facts["texts"],
+        facts["metadatas"],
+        arrays["vectors"],
+        strict=True,
+    ):
+        assert (record.id, record.text) == (record_id, text)
+        assert metadata.items() <= dict(record.metadata).items()
+        assert record.embedding.tobytes() == vector.tobytes()
+
+    answers = store.search_many([Query(query, k=10) for query in arrays["queries"]])
+    assert [[hit.id for hit in answer.hits] for answer in answers] == facts["answers"]
+
+
+def test_nothing_of_the_frameworks_is_imported_to_read_their_folders(
+    foreign: Path, tmp_path: Path
+) -> None:
+    """The side files are read as data: the pickle's classes are never loaded."""
+    program = (
+        "import sys, pathlib\n"
+        "from vectorstore.faiss.intake import take_in\n"
+        "take_in(pathlib.Path(sys.argv[1]), copy_to=pathlib.Path(sys.argv[2]))\n"
+        "print(sorted(n for n in sys.modules if n.split('.')[0].startswith(('langchain', 'llama'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, foreign / "langchain", tmp_path / "backup"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"

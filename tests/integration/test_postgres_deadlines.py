@@ -1,0 +1,189 @@
+"""Calls end in time and come back by themselves, whatever the server does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from tests.conformance.suite import changes, query, record
+from tests.plugins.tcp_proxy import TcpProxy
+from vectorstore.errors import ConfigurationError, DeadlineExceeded, StoreUnavailable
+from vectorstore.postgres.index import ensure_index
+from vectorstore.postgres.loading import begin_load, finish_load
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.store import PostgresStore
+from vectorstore.types import Answer
+
+OpenStore = Callable[..., PostgresStore]
+
+
+@pytest.fixture
+def proxied_store(postgres_store: OpenStore, proxied_dsn: str) -> PostgresStore:
+    store = postgres_store(dsn=proxied_dsn, pool_size_max=2)
+    store.upsert([record("one")])
+    return store
+
+
+@pytest.fixture
+def locked(postgresql_dsn: str) -> Iterator[Callable[[str], None]]:
+    """Locks a table against every use until the test ends."""
+    with psycopg.connect(postgresql_dsn) as connection:
+
+        def lock(table: str) -> None:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+
+        yield lock
+        connection.rollback()
+
+
+def test_a_deaf_server_does_not_hold_the_caller(
+    proxied_store: PostgresStore, postgres_proxy: TcpProxy
+) -> None:
+    """With the peer alive and silent, each call ends at its deadline, not later."""
+    postgres_proxy.deaf = True
+    for _ in range(3):
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            proxied_store.search(query(timeout_ms=150))
+        assert 0.14 < time.monotonic() - started < 0.25
+    postgres_proxy.deaf = False
+    postgres_proxy.cut()
+    answer = eventually(lambda: proxied_store.search(query(timeout_ms=1000)))
+    assert [hit.id for hit in answer.hits] == ["one"]
+
+
+def test_a_deaf_server_does_not_hold_writes(
+    postgres_store: OpenStore, proxied_dsn: str, postgres_proxy: TcpProxy
+) -> None:
+    """Calls without a deadline of their own are bounded by the statement timeout."""
+    store = postgres_store(dsn=proxied_dsn, statement_timeout_ms=200)
+    store.upsert([record("one")])
+    postgres_proxy.deaf = True
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        store.upsert([record("two")])
+    assert time.monotonic() - started < 0.35
+    postgres_proxy.deaf = False
+    postgres_proxy.cut()
+
+
+def test_many_callers_of_a_deaf_server_all_end_in_time(
+    proxied_store: PostgresStore, postgres_proxy: TcpProxy
+) -> None:
+    """Waiting for a connection counts against the deadline too."""
+    postgres_proxy.deaf = True
+
+    def timed(_: int) -> float:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            proxied_store.search(query(timeout_ms=200))
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(timed, range(16))) < 0.4
+    postgres_proxy.deaf = False
+    postgres_proxy.cut()
+
+
+def test_a_refusing_server_fails_the_call_at_once(
+    proxied_store: PostgresStore, postgres_proxy: TcpProxy
+) -> None:
+    """Nobody waits for a deadline when the answer is known."""
+    postgres_proxy.refuse()
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        proxied_store.search(query(timeout_ms=5000))
+    assert time.monotonic() - started < 0.5
+
+
+def test_the_first_call_after_a_return_succeeds(
+    proxied_store: PostgresStore, postgres_proxy: TcpProxy
+) -> None:
+    """Connections that died idle are replaced within the call, and no back-off delays the return."""
+    postgres_proxy.cut()
+    assert proxied_store.search(query(timeout_ms=2000)).hits
+    postgres_proxy.refuse()
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            proxied_store.search(query(timeout_ms=500))
+    postgres_proxy.serve()
+    assert proxied_store.search(query(timeout_ms=2000)).hits
+
+
+def test_a_write_over_a_dead_connection_is_made_once(
+    postgres_store: OpenStore, proxied_dsn: str, postgres_proxy: TcpProxy
+) -> None:
+    """Applying starts again on a new connection and skips nothing and repeats nothing."""
+    store = postgres_store(dsn=proxied_dsn)
+    begin_load(store, incarnation="j", snapshot_id="s", seq=0)
+    finish_load(store)
+    assert store.apply(changes("a", "b")) == 2
+    postgres_proxy.cut()
+    assert store.apply(changes("a", "b", "c")) == 3
+    assert [(row.id, row.seq) for row in store.scan()] == [("a", 1), ("b", 2), ("c", 3)]
+
+
+def test_a_slow_query_is_cancelled_by_the_server(
+    postgres_store: OpenStore, locked: Callable[[str], None], postgresql_dsn: str
+) -> None:
+    """The statement timeout fires before the client gives up, so the connection lives on."""
+    store = postgres_store()
+    store.upsert([record("one")])
+    before = store.read(lambda connection: connection.info.backend_pid)
+    locked(store.settings.table)
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="statement timeout"):
+        store.search(query(timeout_ms=200))
+    assert time.monotonic() - started < 0.25
+    assert store.read(lambda connection: connection.info.backend_pid) == before
+
+
+def test_a_short_deadline_does_not_stick_to_the_connection(postgres_store: OpenStore) -> None:
+    """The next call on the same connection has its own time."""
+    store = postgres_store(pool_size_max=1)
+    store.search(query(timeout_ms=40))
+    store.read(lambda connection: connection.execute("SELECT pg_sleep(0.2)"))
+
+
+def test_a_settings_change_and_the_query_are_one_round_trip(postgres_store: OpenStore) -> None:
+    """A larger k widens ef_search for its own query only, in the same exchange."""
+    store = postgres_store(pool_size_max=1, exact_rows_max=0, ef_search=50)
+    store.upsert([record(f"r{n}", seed=n) for n in range(300)])
+    assert ensure_index(store)
+    assert len(store.search(query(k=200)).hits) == 200
+    assert store.describe()["ef_search"] == 200
+    assert len(store.search(query(k=10)).hits) == 10
+    assert store.describe()["ef_search"] == 50
+
+
+def test_a_wrong_password_is_masked(postgresql_dsn: str) -> None:
+    """The error says what is wrong and never repeats the secret."""
+    dsn = "postgresql://postgres:s3cr3t%40x@" + postgresql_dsn.split("@")[1]
+    with pytest.raises(ConfigurationError, match="password") as caught:
+        PostgresStore.open(PostgresSettings(dsn=dsn, dimension=8))
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in repr(PostgresSettings(dsn=dsn, dimension=8))
+
+
+def test_an_unreachable_server_is_named(postgresql_dsn: str) -> None:
+    """Opening fails with where, without the password."""
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1/") as caught:
+        PostgresStore.open(
+            PostgresSettings(dsn="postgresql://me:hidden@127.0.0.1:1/db", dimension=8)
+        )
+    assert "hidden" not in str(caught.value)
+
+
+def eventually(call: Callable[[], Answer], timeout_s: float = 10.0) -> Answer:
+    """The call's result as soon as the store is back."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
