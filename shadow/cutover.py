@@ -74,6 +74,15 @@ class Cutover:
             log.info("route_conflict", wanted=next_step.phase.value)
         return ()
 
+    def waiting_for(self) -> tuple[str, ...]:
+        """What the wish waits for, without taking a step."""
+        next_step = plan(self._routes.current(), self._routes.request(), self._facts())
+        if isinstance(next_step, Stay):
+            return next_step.waiting_for
+        if isinstance(next_step, Rehearse):
+            return ("the rehearsal before the first automatic flip",)
+        return (f"the move to the phase {next_step.phase.value}, which is about to be made",)
+
     def _move(self, move: Move, who: str) -> None:
         route = self._routes.current()
         verdict = self._desk.ready()

@@ -103,7 +103,7 @@ class Steward:
             return BACKOFF_S_MAX
         try:
             store = self._migration.link.open()
-            if not follower.standing.following:
+            if not follower.look().following:
                 store.bind(self._migration.journal.incarnation)
             follower.follow()
         except VectorStoreError as error:

@@ -10,7 +10,7 @@ from shadow.writes.journal_file import JournalFile
 
 __all__ = ["Checkpointer"]
 
-CHECKPOINT_EVERY_BYTES = 1 << 20
+CHECKPOINT_EVERY_BYTES = 2 << 20
 
 log = logging.getLogger(__name__)
 

@@ -176,7 +176,7 @@ class PostgresqlFollower:
             cursor = store.cursor()
             applied = cursor.seq
             self.standing = PostgresqlStanding(cursor.state, applied)
-            if not self.standing.following:
+            if cursor.state != "following":
                 return applied
             while upto is None or applied < upto:
                 changes = self._journal.read(applied, self._batch_max)

@@ -17,6 +17,19 @@ from vectorstore.filters import Filter
 __all__ = ["ANY", "Catalogue", "Entry", "Wish", "read_catalogue", "singular"]
 
 SEASONS = ("rainy", "dry", "all")
+# Other names of one crop: English ones, and Chichewa as farmers say it.
+OTHER_NAMES = {
+    "chimanga": "maize",
+    "chinangwa": "cassava",
+    "corn": "maize",
+    "mbatata": "sweet potato",
+    "mpunga": "rice",
+    "mtedza": "groundnut",
+    "nyemba": "bean",
+    "peanut": "groundnut",
+    "soya": "soybean",
+    "soya bean": "soybean",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +110,13 @@ def read_catalogue(handbook: Path) -> Catalogue:
 
 
 def singular(crop: str) -> str:
-    """A crop's name without case, hyphens and plural: how two spellings of one crop are told equal."""
+    """A crop's name without case, hyphens and plural: so that two ways to say it are equal."""
     name = crop.strip().lower().replace("-", " ")
     if name.endswith("oes"):
-        return name[:-2]
-    return name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+        name = name[:-2]
+    elif name.endswith("s") and not name.endswith("ss"):
+        name = name[:-1]
+    return OTHER_NAMES.get(name, name)
 
 
 def _fits(entry: Entry, wish: Wish) -> bool:

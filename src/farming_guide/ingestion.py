@@ -6,14 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from farming_guide.chunks import Chunk, chunk_document, difference
+from farming_guide.chunks import (
+    CHARACTERS,
+    OVERLAP_CHARACTERS_MAX,
+    Chunk,
+    chunk_document,
+    difference,
+)
 from farming_guide.documents import read_document
 from farming_guide.embeddings import Embedder
 from farming_guide.passages import source_document
 from vectorstore.port import VectorStore
 from vectorstore.types import Record
 
-__all__ = ["Ingested", "document_names", "ingest", "remove_document", "stored_ids"]
+__all__ = ["Ingested", "all_records", "delete_all", "ingest", "remove_document", "stored_ids"]
 
 EMBED_TEXTS = 32
 PAGE_RECORDS = 1_000
@@ -34,6 +40,8 @@ def ingest(
     embedder: Embedder,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
+    characters: int = CHARACTERS,
+    overlap_characters_max: int = OVERLAP_CHARACTERS_MAX,
     all_again: bool = False,
 ) -> Ingested:
     """Bring each document in the store to what its file says now.
@@ -43,7 +51,14 @@ def ingest(
     ``progress``: called with chunks embedded and chunks to embed. ``all_again`` embeds unchanged
     chunks as well. Raises DocumentRefused, ProviderError or the store's errors.
     """
-    documents = [chunk_document(read_document(path)) for path in paths]
+    documents = [
+        chunk_document(
+            read_document(path),
+            characters=characters,
+            overlap_characters_max=overlap_characters_max,
+        )
+        for path in paths
+    ]
     held = stored_ids(store)
     differences = [
         difference([] if all_again else held.get(path.name, []), chunks)
@@ -67,14 +82,9 @@ def ingest(
 def stored_ids(store: VectorStore) -> dict[str, list[str]]:
     """The ids that the store holds, by document. Reads every record: costs time on a large store."""
     held: dict[str, list[str]] = {}
-    for record in _all_records(store):
+    for record in all_records(store):
         held.setdefault(source_document(record.metadata), []).append(record.id)
     return held
-
-
-def document_names(store: VectorStore) -> list[str]:
-    """The documents that the store holds, in alphabetical order; reads every record."""
-    return sorted(name for name in stored_ids(store) if name)
 
 
 def remove_document(store: VectorStore, name: str) -> int:
@@ -85,19 +95,26 @@ def remove_document(store: VectorStore, name: str) -> int:
     return len(ids)
 
 
+def delete_all(store: VectorStore) -> None:
+    """Delete every record."""
+    for batch in _batches([record.id for record in all_records(store)]):
+        store.delete(batch)
+
+
+def all_records(store: VectorStore) -> Iterator[Record]:
+    """Every record in byte order of ids, a page at a time."""
+    after = ""
+    while records := store.scan(after=after, limit=PAGE_RECORDS):
+        yield from records
+        after = records[-1].id
+
+
 def _records(chunks: Sequence[Chunk], embedder: Embedder) -> list[Record]:
     vectors = embedder.embed([chunk.text for chunk in chunks])
     return [
         Record(chunk.id, vector, chunk.text, chunk.metadata())
         for chunk, vector in zip(chunks, vectors, strict=True)
     ]
-
-
-def _all_records(store: VectorStore) -> Iterator[Record]:
-    after = ""
-    while records := store.scan(after=after, limit=PAGE_RECORDS):
-        yield from records
-        after = records[-1].id
 
 
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any, Protocol
 
 from farming_guide.answers import Advisor
 from farming_guide.catalogue import read_catalogue
 from farming_guide.chat_model import ChatModel
+from farming_guide.climate import read_climate
+from farming_guide.commands import Bot
 from farming_guide.embeddings import Embedder, embedder_from_environment
 from farming_guide.settings import BotSettings
+from farming_guide.weather import OpenMeteo
 from vectorstore.errors import ConfigurationError
 from vectorstore.port import VectorStore
 
-__all__ = ["OpenedBackend", "open_advisor", "open_backend"]
+__all__ = [
+    "OpenedBackend",
+    "ShadowBackend",
+    "open_advisor",
+    "open_backend",
+    "open_bot",
+    "open_embedder",
+]
+
+
+class ShadowBackend:
+    """The router over both stores. It and FAISS are imported only when this backend is chosen, so that
+    a bot on PostgreSQL alone runs where neither is installed.
+
+    ``config``: the router's configuration file; by default the one that the router finds by itself.
+    """
+
+    def __init__(self, *, dimension: int, config: str | None = None) -> None:
+        from shadow.config import load_settings as load_router_settings
+        from shadow.service import open_router
+
+        path = Path(config) if config is not None else None
+        self.store: VectorStore = open_router(load_router_settings(path))
+        if self.store.dimension != dimension:
+            held = self.store.dimension
+            self.store.close()
+            raise ConfigurationError(
+                f"the router's stores hold vectors of {held} dimensions, not {dimension}: choose the "
+                "embedding model that they were filled with"
+            )
+
+    def save(self) -> None:
+        """Nothing is left to save: the journal has every write that returned."""
+
+    def load(self) -> bool:
+        """Nothing to load: the stores follow the journal. False if they are empty."""
+        return self.store.count() > 0
 
 
 class OpenedBackend(Protocol):
@@ -65,7 +105,7 @@ def open_advisor(
     settings: BotSettings, *, embedder: Embedder | None = None, store: VectorStore | None = None
 ) -> Advisor:
     """The advisor over the backend that the settings name (or the store given)."""
-    model = embedder or embedder_from_environment(_embedding_environment(settings))
+    model = embedder or open_embedder(settings)
     writer = None
     if settings.openai_api_key is not None:
         writer = ChatModel(
@@ -83,7 +123,17 @@ def open_advisor(
     )
 
 
-def _embedding_environment(settings: BotSettings) -> dict[str, str]:
+def open_bot(settings: BotSettings, *, advisor: Advisor | None = None) -> Bot:
+    """The whole bot: advisor, weather and climate table."""
+    return Bot(
+        advisor or open_advisor(settings),
+        weather=OpenMeteo(settings.open_meteo_url, timeout_s=settings.weather_timeout_s),
+        climate=read_climate(settings.handbook / "climate_normals.csv"),
+    )
+
+
+def open_embedder(settings: BotSettings) -> Embedder:
+    """OpenAI's model if there is a key, else the offline one."""
     key = settings.openai_api_key
     chosen = {
         "OPENAI_API_KEY": key.get_secret_value() if key is not None else "",
@@ -92,4 +142,4 @@ def _embedding_environment(settings: BotSettings) -> dict[str, str]:
         "OPENAI_EMBEDDING_DIMENSION": str(settings.openai_embedding_dimension or ""),
         "EMBEDDING_CACHE": str(settings.embedding_cache or ""),
     }
-    return {name: value for name, value in chosen.items() if value}
+    return embedder_from_environment({name: value for name, value in chosen.items() if value})

@@ -103,23 +103,25 @@ def write_langchain_layout(
     index.add(vectors)
     directory.mkdir(parents=True, exist_ok=True)
     faiss.write_index(index, str(directory / "index.faiss"))
-    with _class("langchain_core.documents.base", "Document") as document_class:
-        with _class("langchain_community.docstore.in_memory", "InMemoryDocstore") as docstore_class:
-            documents = {}
-            for record_id, text, fields in zip(ids, texts, metadata, strict=True):
-                attributes = {"id": record_id, "metadata": dict(fields)}
-                attributes |= {"page_content": text, "type": "Document"}
-                # The state that a pydantic model hands to pickle.
-                documents[record_id] = document_class(
-                    {
-                        "__dict__": attributes,
-                        "__pydantic_extra__": None,
-                        "__pydantic_fields_set__": {"page_content", "metadata", "id"},
-                        "__pydantic_private__": None,
-                    }
-                )
-            saved = (docstore_class({"_dict": documents}), dict(enumerate(ids)))
-            (directory / "index.pkl").write_bytes(pickle.dumps(saved))
+    with (
+        _class("langchain_core.documents.base", "Document") as document_class,
+        _class("langchain_community.docstore.in_memory", "InMemoryDocstore") as docstore_class,
+    ):
+        documents = {}
+        for record_id, text, fields in zip(ids, texts, metadata, strict=True):
+            attributes = {"id": record_id, "metadata": dict(fields)}
+            attributes |= {"page_content": text, "type": "Document"}
+            # The state that a pydantic model hands to pickle.
+            documents[record_id] = document_class(
+                {
+                    "__dict__": attributes,
+                    "__pydantic_extra__": None,
+                    "__pydantic_fields_set__": {"page_content", "metadata", "id"},
+                    "__pydantic_private__": None,
+                }
+            )
+        saved = (docstore_class({"_dict": documents}), dict(enumerate(ids)))
+        (directory / "index.pkl").write_bytes(pickle.dumps(saved))
     return directory / "index.faiss"
 
 

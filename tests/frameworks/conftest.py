@@ -1,6 +1,6 @@
-"""Every store of ours, opened for the frameworks' own conformance suites.
+"""Every store of ours, and the router in every phase, for the frameworks' own conformance suites.
 
-A store or a phase of the router is one line in ``OPENERS``.
+A store or a phase is one line in ``OPENERS``.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.frameworks.phases import emptied, router_in
 from vectorstore import Metric, VectorStore
 from vectorstore.faiss.store import FaissStore
 from vectorstore.memory import MemoryStore
@@ -20,26 +22,59 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["LANGSMITH_TRACING"] = "false"
 
 Request = pytest.FixtureRequest
+Opener = Callable[..., VectorStore]
 
-OPENERS: dict[str, Callable[..., VectorStore]] = {
+
+def router(phase: str) -> Opener:
+    """Opens the session's router in this phase, emptied."""
+    return lambda request, **options: request.getfixturevalue("routers")(phase, **options)
+
+
+OPENERS: dict[str, Opener] = {
     "memory": lambda request, **options: MemoryStore(**options),
     "faiss": lambda request, **options: FaissStore.empty(**options),
     "postgresql": lambda request, **options: request.getfixturevalue("postgres_store")(**options),
+    "router in faiss": router("faiss"),
+    "router in shadow": router("shadow"),
+    "router in ramp": router("ramp"),
+    "router in postgresql": router("postgresql"),
 }
 
 
 @pytest.fixture(params=OPENERS)
-def open_store(request: Request) -> Iterator[Callable[..., VectorStore]]:
-    """Opens empty stores of the kind under test: ``open_store(dimension=6)``, cosine unless said."""
-    opened: list[VectorStore] = []
+def open_store(request: Request) -> Opener:
+    """Opens an empty store of the kind under test: ``open_store(dimension=6)``."""
 
     def opener(*, dimension: int, metric: Metric = Metric.COSINE) -> VectorStore:
-        opened.append(OPENERS[request.param](request, dimension=dimension, metric=metric))
-        return opened[-1]
+        return OPENERS[request.param](request, dimension=dimension, metric=metric)
 
-    yield opener
-    for store in opened:
-        store.close()
+    return opener
+
+
+@pytest.fixture(scope="session")
+def routers(
+    postgresql_dsn: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., VectorStore]]:
+    """One router a phase and dimension: it takes a second to reach its phase, and is emptied between."""
+    opened: dict[tuple[str, int], VectorStore] = {}
+    with ExitStack() as stack:
+
+        def open_router_in(phase: str, *, dimension: int, metric: Metric) -> VectorStore:
+            key = (phase, dimension)
+            if key not in opened:
+                opened[key] = stack.enter_context(
+                    router_in(
+                        phase,
+                        directory=tmp_path_factory.mktemp("router"),
+                        dsn=postgresql_dsn,
+                        table=f"frameworks_{phase}_{dimension}",
+                        dimension=dimension,
+                        metric=metric,
+                    )
+                )
+            return emptied(opened[key])
+
+        yield open_router_in
 
 
 @pytest.hookimpl(tryfirst=True)

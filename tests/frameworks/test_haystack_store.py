@@ -108,7 +108,7 @@ def test_retrieval_filters_are_exact_and_agree_with_haystack(
         ({"operator": "NOT", "conditions": [clause("meta.page", "==", 1)]}, "'NOT'"),
         (clause("meta.author.name", "==", "x"), "meta.author.name"),
         (clause("content", "==", "maize"), "'content'"),
-        (clause("meta.page", "==", None), "None"),
+        (clause("meta.page", "==", None), "the value None"),
         (clause("meta.page", "==", [1]), "list"),
     ],
 )
@@ -148,12 +148,15 @@ def test_documents_without_an_embedding_are_held_and_never_answer(metric: Metric
     """Their places in an answer go to documents that have one; they come back as they were."""
     store = HaystackStore(MemoryStore(dimension=2, metric=metric))
     bare = [Document(id=f"bare{i}", content=None, meta={"n": i}) for i in range(20)]
-    store.write_documents([*bare, Document(id="last", content="x", embedding=[-1.0, 0.5])])
+    near = Document(id="near", content="x", embedding=[0.5, 0.5])
+    last = Document(id="last", content="x", embedding=[-1.0, 0.5])
+    store.write_documents([*bare, near, last])
     towards_placeholders = [0.7, -0.7]
-    assert ids(store.embedding_retrieval(towards_placeholders, top_k=3)) == ["last"]
+    assert ids(store.embedding_retrieval(towards_placeholders, top_k=3)) == ["near", "last"]
+    assert ids(store.embedding_retrieval(towards_placeholders, top_k=1)) == ["near"]
     only_bare = clause("meta.n", "in", list(range(20)))
     assert store.embedding_retrieval(towards_placeholders, top_k=3, filters=only_bare) == []
-    assert sorted(ids(store.filter_documents())) == sorted([*ids(bare), "last"])
+    assert sorted(ids(store.filter_documents())) == sorted([*ids(bare), "near", "last"])
     assert [d for d in store.filter_documents() if d.id == "bare7"] == [bare[7]]
 
 

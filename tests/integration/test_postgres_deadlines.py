@@ -114,6 +114,20 @@ def test_the_first_call_after_a_return_succeeds(
     assert proxied_store.search(query(timeout_ms=2000)).hits
 
 
+def test_connections_ended_by_the_server_are_replaced(
+    postgres_store: OpenStore, postgresql_dsn: str
+) -> None:
+    """As after a restart: the farewell in the socket is not taken for an answer."""
+    store = postgres_store(pool_size_max=1)
+    store.upsert([record("one")])
+    with psycopg.connect(postgresql_dsn, autocommit=True) as other:
+        for call in (lambda: store.search(query()), lambda: store.upsert([record("two")])):
+            pid = store.read(lambda connection: connection.info.backend_pid)
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+            call()
+    assert store.count() == 2
+
+
 def test_a_write_over_a_dead_connection_is_made_once(
     postgres_store: OpenStore, proxied_dsn: str, postgres_proxy: TcpProxy
 ) -> None:
@@ -137,8 +151,8 @@ def test_a_slow_query_is_cancelled_by_the_server(
     locked(store.settings.table)
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="statement timeout"):
-        store.search(query(timeout_ms=200))
-    assert time.monotonic() - started < 0.25
+        store.search(query(timeout_ms=500))
+    assert time.monotonic() - started < 0.55
     assert store.read(lambda connection: connection.info.backend_pid) == before
 
 

@@ -15,7 +15,7 @@ hits = st.lists(
     unique_by=lambda hit: hit[0],
 ).map(lambda rows: sorted(rows, key=lambda hit: -hit[1]))
 version = st.none() | st.builds(RowVersion, st.integers(0, 2), st.sampled_from(["x", "y"]))
-facts = st.fixed_dictionaries({id: st.builds(RowFacts, version, version) for id in IDS})
+facts = st.fixed_dictionaries({row: st.builds(RowFacts, version, version) for row in IDS})
 cases = st.builds(
     Case,
     k=st.integers(1, 6),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ thresholds = st.floats(0.05, 0.99)
 
 
 @given(st.lists(counts_of, min_size=1, max_size=6), st.randoms(), thresholds)
-def test_merging_in_any_order_gives_the_same_evidence(parts, random, threshold) -> None:
+def test_merging_in_any_order_gives_the_same_evidence(
+    parts: list[dict[float, int]], random: Random, threshold: float
+) -> None:
     """Counts of many processes merge to bit-equal evidence, in any order and grouping."""
     shuffled = list(parts)
     random.shuffle(shuffled)
@@ -33,7 +36,9 @@ def test_merging_in_any_order_gives_the_same_evidence(parts, random, threshold) 
 
 
 @given(counts_of, thresholds, st.floats(0, 0.5))
-def test_evidence_falls_as_the_threshold_rises(counts, threshold, more) -> None:
+def test_evidence_falls_as_the_threshold_rises(
+    counts: dict[float, int], threshold: float, more: float
+) -> None:
     """What passes a threshold passes every lower one."""
     higher = min(threshold + more, 0.999)
     assert bounded_mean.log_evidence(counts, higher) <= (
@@ -42,7 +47,9 @@ def test_evidence_falls_as_the_threshold_rises(counts, threshold, more) -> None:
 
 
 @given(counts_of, thresholds)
-def test_a_better_observation_never_weakens_the_evidence(counts, threshold) -> None:
+def test_a_better_observation_never_weakens_the_evidence(
+    counts: dict[float, int], threshold: float
+) -> None:
     """A perfect query raises the evidence, a missed one lowers it."""
     before = bounded_mean.log_evidence(counts, threshold)
     better = bounded_mean.log_evidence(bounded_mean.merge(counts, {1.0: 1}), threshold)
@@ -52,7 +59,9 @@ def test_a_better_observation_never_weakens_the_evidence(counts, threshold) -> N
 
 @settings(max_examples=50)
 @given(counts_of, thresholds)
-def test_bounds_agree_with_the_verdict_and_enclose_the_mean(counts, threshold) -> None:
+def test_bounds_agree_with_the_verdict_and_enclose_the_mean(
+    counts: dict[float, int], threshold: float
+) -> None:
     """Passing means a lower bound at or above the threshold, and the mean lies between the bounds."""
     low = bounded_mean.lower_bound(counts, 0.05)
     high = bounded_mean.upper_bound(counts, 0.05)
@@ -65,7 +74,9 @@ def test_bounds_agree_with_the_verdict_and_enclose_the_mean(counts, threshold) -
 
 @settings(max_examples=50)
 @given(counts_of, thresholds)
-def test_queries_needed_is_the_first_count_that_passes(counts, threshold) -> None:
+def test_queries_needed_is_the_first_count_that_passes(
+    counts: dict[float, int], threshold: float
+) -> None:
     """0 if and only if passed; None only where the mean is not clearly above the threshold."""
     needed = bounded_mean.queries_needed(counts, threshold, 0.05)
     assert (needed == 0) == bounded_mean.passes(counts, threshold, 0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,9 @@ THRESHOLDS = GateThresholds(distinct_queries_min=20, duration_s_min=60.0)
 
 @settings(max_examples=60)
 @given(st.lists(counts_of, min_size=1, max_size=5), st.randoms())
-def test_the_order_in_which_processes_are_merged_changes_nothing(parts, random) -> None:
+def test_the_order_in_which_processes_are_merged_changes_nothing(
+    parts: list[dict[float, int]], random: Random
+) -> None:
     """Merging the counts of many processes in any order gives the same verdict, to the last bit."""
     base = GateInputs(
         figures=(),

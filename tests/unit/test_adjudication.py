@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from shadow.core.adjudication import Case, Label, RowFacts, RowVersion, adjudicate
@@ -22,20 +23,20 @@ TOLERANCE = 1e-6
 class Store:
     """Rows of one store: id to (vector, seq), and the ids that its filter lets through."""
 
-    vectors: dict[str, np.ndarray]
+    vectors: dict[str, npt.NDArray[np.float64]]
     seqs: dict[str, int]
     hidden: set[str] = field(default_factory=set)
 
     def copy(self) -> Store:
         return Store(dict(self.vectors), dict(self.seqs), set(self.hidden))
 
-    def put(self, id: str, vector: np.ndarray, seq: int) -> None:
+    def put(self, id: str, vector: npt.NDArray[np.float64], seq: int) -> None:
         self.vectors[id], self.seqs[id] = vector, seq
 
     def remove(self, id: str) -> None:
         del self.vectors[id], self.seqs[id]
 
-    def exact(self, query: np.ndarray, k: int = K) -> list[tuple[str, float]]:
+    def exact(self, query: npt.NDArray[np.float64], k: int = K) -> list[tuple[str, float]]:
         scored = [(i, float(v @ query)) for i, v in self.vectors.items() if i not in self.hidden]
         return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:k]
 
@@ -52,17 +53,17 @@ class World:
         self.random = np.random.default_rng(seed)
         vectors = {f"r{i:03}": self.unit() for i in range(ROWS)}
         self.query = self.unit()
-        self.primary = Store(vectors, {id: 100 + i for i, id in enumerate(vectors)})
+        self.primary = Store(vectors, {row: 100 + i for i, row in enumerate(vectors)})
         self.shadow = self.primary.copy()
         self.unfound: dict[str, set[str]] = {"primary": set(), "shadow": set()}
         self.failure: Cause | None = None
-        self.ranked = [id for id, _ in self.primary.exact(self.query, ROWS)]
+        self.ranked = [row for row, _ in self.primary.exact(self.query, ROWS)]
 
-    def unit(self) -> np.ndarray:
+    def unit(self) -> npt.NDArray[np.float64]:
         vector = self.random.normal(size=DIMENSION)
         return vector / np.linalg.norm(vector)
 
-    def near(self) -> np.ndarray:
+    def near(self) -> npt.NDArray[np.float64]:
         vector = self.query + 0.02 * self.random.normal(size=DIMENSION)
         return vector / np.linalg.norm(vector)
 
@@ -124,7 +125,7 @@ class World:
 
 
 def missing(case: Case) -> set[str]:
-    return {id for id, _ in case.primary} - {id for id, _ in case.shadow}
+    return {row for row, _ in case.primary} - {row for row, _ in case.shadow}
 
 
 @pytest.mark.parametrize("cause", list(Cause))

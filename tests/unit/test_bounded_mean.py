@@ -123,7 +123,9 @@ def test_an_independent_betting_test_agrees_on_clear_streams() -> None:
     random = np.random.default_rng(5)
     for mean, expected in ((0.99, True), (0.90, False)):
         values = 1 - random.binomial(10, 1 - mean, size=800) / 10
-        counts = {float(v): int(n) for v, n in zip(*np.unique(values, return_counts=True))}
+        counts = {
+            float(v): int(n) for v, n in zip(*np.unique(values, return_counts=True), strict=True)
+        }
         theirs = ville.BettingTest(0.95, alternative="greater", alpha=0.05).fit(values)
         assert bool(theirs.rejected_) is expected
         assert bounded_mean.passes(counts, 0.95, 0.05) is expected

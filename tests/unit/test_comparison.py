@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import timeit
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from shadow.core.comparison import Cause, Comparison, compare, missed
+from shadow.core.comparison import Cause, Comparison, Scored, compare, missed
 from vectorstore.errors import InvalidInput
 
 TEN = [(f"doc-{i}", 1.0 - i / 100) for i in range(10)]
 
 
-def hold(primary, shadow, *, k=10, tolerance=1e-5, live=lambda _: True, struck=frozenset()):
+def hold(
+    primary: Sequence[Scored],
+    shadow: Sequence[Scored],
+    *,
+    k: int = 10,
+    tolerance: float = 1e-5,
+    live: Callable[[str], bool] = lambda _: True,
+    struck: frozenset[str] = frozenset(),
+) -> Comparison:
     return compare(primary, shadow, k=k, tolerance=tolerance, live=live, struck=struck)
 
 
 def test_equal_answers_agree() -> None:
     """The same ids in the same order match in full, whatever float32 did to the scores."""
-    other = [(id, score + 1e-7) for id, score in TEN]
+    other = [(row, score + 1e-7) for row, score in TEN]
     assert hold(TEN, other) == Comparison(1.0, 10, 10, True)
 
 
@@ -48,7 +57,7 @@ def test_a_tie_at_the_end_is_a_hit() -> None:
 
 def test_a_row_that_is_not_live_never_counts() -> None:
     """A row that only the shadow holds is a miss however near it is."""
-    found = hold(TEN, [("ghost", 2.0), *TEN[:9]], live=lambda id: id != "ghost")
+    found = hold(TEN, [("ghost", 2.0), *TEN[:9]], live=lambda row: row != "ghost")
     assert (found.recall, found.ties, found.top1_agrees) == (0.9, 0, False)
 
 
@@ -66,7 +75,7 @@ def test_one_id_listed_ten_times_counts_once() -> None:
 def test_a_short_answer_is_missing_hits() -> None:
     """The denominator is what the primary found, not what the shadow offered."""
     assert hold(TEN, TEN[:4]).recall == 0.4
-    assert hold(TEN, []) == Comparison(0.0, 0, 10, False, tuple(id for id, _ in TEN))
+    assert hold(TEN, []) == Comparison(0.0, 0, 10, False, tuple(row for row, _ in TEN))
 
 
 def test_few_matching_rows_make_a_smaller_denominator() -> None:
@@ -95,7 +104,7 @@ def test_two_empty_answers_agree_and_one_empty_answer_does_not() -> None:
 def test_a_row_written_between_the_reads_is_nobodys_fault() -> None:
     """A new row in the shadow's list takes a place: the primary's last hit is not asked for."""
     shadow = [("new", 0.999), *TEN[:9]]
-    assert hold(TEN, shadow, live=lambda id: id != "new").recall == 0.9
+    assert hold(TEN, shadow, live=lambda row: row != "new").recall == 0.9
     assert hold(TEN, shadow, struck=frozenset({"new"})) == Comparison(1.0, 9, 9, True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from shadow.core.gate import (
     LatencyRatio,
     Pass,
     Undecided,
+    Verdict,
     evaluate,
     merge,
 )
@@ -39,7 +41,7 @@ INPUTS = GateInputs(
 )
 
 
-def judged(**changes):
+def judged(**changes: Any) -> Verdict:
     return evaluate(dataclasses.replace(INPUTS, **changes), THRESHOLDS)
 
 
@@ -76,7 +78,7 @@ def test_enough_good_evidence_passes() -> None:
         ),
     ],
 )
-def test_evidence_against_it_holds(changes, said) -> None:
+def test_evidence_against_it_holds(changes: dict[str, Any], said: str) -> None:
     """Each thing that the evidence denies is a Hold by itself, in a sentence with its figures."""
     verdict = judged(**changes)
     assert isinstance(verdict, Hold)
@@ -105,7 +107,7 @@ def test_evidence_against_it_holds(changes, said) -> None:
         ),
     ],
 )
-def test_what_is_not_known_is_undecided(changes, said) -> None:
+def test_what_is_not_known_is_undecided(changes: dict[str, Any], said: str) -> None:
     """Each missing piece is Undecided by itself and names what is needed."""
     verdict = judged(**changes)
     assert isinstance(verdict, Undecided)
@@ -201,7 +203,7 @@ def test_an_automatic_flip_asks_for_more() -> None:
         {"lag_entries_max": -1},
     ],
 )
-def test_thresholds_that_mean_nothing_are_refused(bad) -> None:
+def test_thresholds_that_mean_nothing_are_refused(bad: dict[str, Any]) -> None:
     """The error names the threshold."""
     with pytest.raises(ConfigurationError, match=next(iter(bad))):
         dataclasses.replace(THRESHOLDS, **bad)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import ville
 from hypothesis import given
@@ -23,7 +24,7 @@ from vectorstore.errors import ConfigurationError, InvalidInput
 special = pytest.importorskip("scipy.special")
 
 
-def histogram(values: np.ndarray, places: int = 2) -> dict[float, int]:
+def histogram(values: npt.NDArray[np.float64], places: int = 2) -> dict[float, int]:
     return dict(Counter(np.round(values, places).tolist()))
 
 

@@ -56,7 +56,7 @@ def test_an_overrun_is_cut_at_once_and_recovery_is_gradual() -> None:
     """Ten times too much is one interval's affair; the way back is at most a quarter a time."""
     cut = next_rate(BudgetState(1.0), cpu_share=0.5, share_max=0.05, rate_max=1.0)
     assert cut.rate == pytest.approx(0.09)
-    back = next_rate(cut, cpu_share=0.0, share_max=0.05, rate_max=1.0)
+    back = next_rate(cut, cpu_share=0.0001, share_max=0.05, rate_max=1.0)
     assert back.rate == pytest.approx(0.09 * 1.25)
 
 

@@ -19,17 +19,17 @@ class Bitmap:
     time as each other: they compute equal values, and assignment is atomic.
     """
 
-    __slots__ = ("_bits", "_count", "_positions", "_selector")
+    __slots__ = ("_bits", "_positions", "_selector", "count")
 
     def __init__(self, flags: npt.NDArray[np.bool_]) -> None:
         """Begin with the positions where ``flags`` (n,) is true."""
         self._bits = np.packbits(flags, bitorder="little")
-        self._count = int(flags.sum())
+        self.count = int(flags.sum())
         self._positions: npt.NDArray[np.int64] | None = None
         self._selector: Any = None
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __contains__(self, position: int) -> bool:
         byte = position >> 3
@@ -46,7 +46,7 @@ class Bitmap:
             self._bits = grown
             self._selector = None
         self._bits[byte] |= np.uint8(1 << (position & 7))
-        self._count += 1
+        self.count += 1
         self._positions = None
 
     def discard(self, position: int) -> None:
@@ -54,7 +54,7 @@ class Bitmap:
         if position not in self:
             return
         self._bits[position >> 3] &= np.uint8(0xFF ^ (1 << (position & 7)))
-        self._count -= 1
+        self.count -= 1
         self._positions = None
 
     def positions(self) -> npt.NDArray[np.int64]:

@@ -57,18 +57,18 @@ class Collection:
 
     def nearest(self, vector: Vector, k: int, only: Bitmap | None) -> Ranking:
         """The nearest k live rows among ``only``: always min(k, how many there are)."""
-        live = self.rows.live
-        among = live if only is None else only
-        wanted = min(k, len(among))
+        rows = self.rows
+        among = rows.live if only is None else only
+        available = among.count
+        wanted = k if k < available else available
         if not wanted:
             return [], []
         if only is not None and self._few(only):
             return self._scored(vector, wanted, only)
-        if only is None and len(live) == len(self.rows.ids):
-            selected, widen = None, 1.0
-        else:
-            selected, widen = among, min(WIDEN_MAX, self.index.size / len(among))
-        fetched = wanted if self._norms is None else min(2 * wanted + 8, len(among))
+        selected, widen = None, 1.0
+        if only is not None or available != len(rows.ids):
+            selected, widen = among, min(WIDEN_MAX, self.index.size / available)
+        fetched = wanted if self._norms is None else min(2 * wanted + 8, available)
         distances, positions = self.index.search(
             vector.reshape(1, -1), fetched, only=selected, widen=widen
         )

@@ -12,36 +12,48 @@ __all__ = ["Gate"]
 class Gate:
     """A readers-writer lock. Writers must already be serialised by the caller.
 
-    A waiting writer closes the entry, so that new readers queue behind it; it waits only for the
-    searches that are already running. Readers must not nest: a second ``enter`` behind a waiting
-    writer would wait for itself.
+    A writer closes the gate, so that new readers queue behind it, and waits only for the searches
+    that are already inside. Readers must not nest: a second ``enter`` behind a closed gate would wait
+    for itself.
+
+    A reader takes no lock while the gate is open: it signs in (appending to a list is atomic) and
+    *then* looks whether the gate is closed; the writer closes the gate and *then* looks who is inside.
+    Whichever comes second sees the other.
     """
 
-    __slots__ = ("_counting", "_entry", "_idle", "_readers")
+    __slots__ = ("_closed", "_idle", "_inside", "_passage")
 
     def __init__(self) -> None:
-        self._entry = threading.Lock()
-        self._counting = threading.Lock()
-        self._idle = threading.Condition(self._counting)
-        self._readers = 0
+        self._inside: list[None] = []
+        self._closed = False
+        self._passage = threading.Lock()
+        self._idle = threading.Condition()
 
     def enter(self) -> None:
         """Begin to read. Not a context manager: this is on the path of every query."""
-        with self._entry, self._counting:
-            self._readers += 1
+        self._inside.append(None)
+        if self._closed:
+            self.leave()
+            # Who signs in while holding the passage is inside: the next writer has to wait for it.
+            with self._passage:
+                self._inside.append(None)
 
     def leave(self) -> None:
-        """End reading, and wake the writer if this was the last reader."""
-        with self._counting:
-            self._readers -= 1
-            if not self._readers:
+        """End reading, and wake the writer that may wait for it."""
+        self._inside.pop()
+        if self._closed:
+            with self._idle:
                 self._idle.notify()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the store alone for the length of the block."""
-        with self._entry:
-            with self._counting:
-                while self._readers:
-                    self._idle.wait()
-            yield
+        with self._passage:
+            self._closed = True
+            try:
+                with self._idle:
+                    while self._inside:
+                        self._idle.wait()
+                yield
+            finally:
+                self._closed = False

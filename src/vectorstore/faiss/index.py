@@ -69,6 +69,8 @@ class RowIndex:
         else:
             self.kind = FLAT
             self._flat = index
+        self.dense = self.kind == FLAT
+        """Whether rows can be overwritten and dropped in place."""
         self._view: Rows2D = np.empty((0, self.dimension), dtype=np.float32)
         self._refresh()
 
@@ -76,11 +78,6 @@ class RowIndex:
     def size(self) -> int:
         """Positions in use, dead ones included."""
         return int(self.faiss_index.ntotal)
-
-    @property
-    def dense(self) -> bool:
-        """Whether rows can be overwritten and dropped in place."""
-        return self.kind == FLAT
 
     @property
     def breadth(self) -> int:
@@ -104,8 +101,9 @@ class RowIndex:
         ``widen`` multiplies the breadth of an approximate index. A single query runs on one OpenMP
         thread, whatever the application set: more threads cost more than they save there.
         """
-        parameters = self._parameters(only, widen)
-        if self.kind == FLAT or len(queries) > 1:
+        plain = only is None and widen == 1.0
+        parameters = None if plain else self._parameters(only, widen)
+        if self.dense or len(queries) > 1:
             return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
         threads = faiss.omp_get_max_threads()
         if threads == 1:
@@ -175,10 +173,8 @@ class RowIndex:
         return trained
 
     def _parameters(self, only: Bitmap | None, widen: float) -> Any:
-        if only is None and widen == 1.0:
-            return None
         selector = None if only is None else only.selector()
-        if self.kind == FLAT:
+        if self.dense:
             return faiss.SearchParameters(sel=selector)
         breadth = max(1, int(self.breadth * widen))
         if self.kind == IVF:

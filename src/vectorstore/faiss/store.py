@@ -239,6 +239,8 @@ class FaissStore:
     def _enter(self, filter: Filter | None) -> Bitmap | None:
         """Begin to read, and find the rows that the filter allows. ``gate.leave`` ends it."""
         self._gate.enter()
+        if filter is None and self._open:
+            return None
         try:
             self._require_open()
             only = None if filter is None else self._collection.rows.mask(filter)

@@ -35,7 +35,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     passes, the socket is closed without waiting, since the state of the exchange is unknown.
 
     ``deadline`` is a ``time.monotonic()`` value, or None for no limit. ``replies`` counts the
-    exchanges that ended well since it was last set to 0. ``session`` remembers the session settings
+    exchanges under a deadline in which the server was heard, since it was last set to 0. ``session`` remembers the session settings
     that were sent, so that they are sent again only when they change.
     """
 
@@ -51,12 +51,12 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             result: T = super().wait(gen, *args, **options)
         else:
             result = self._wait_until(gen, self.deadline)
-        self.replies += 1
         return result
 
     def _wait_until(self, gen: PQGen[T], deadline: float) -> T:
         socket = self.pgconn.socket
         poll = select.poll()
+        heard = False
         try:
             wanted = next(gen)
             while True:
@@ -72,10 +72,12 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
                 if flags & ~select.POLLOUT:
                     # Hang-ups and errors are found by reading.
                     ready |= Ready.R
+                    heard = True
                 if flags & ~select.POLLIN:
                     ready |= Ready.W
                 wanted = gen.send(Ready(ready & wanted) or Ready(wanted))
         except StopIteration as done:
+            self.replies += heard
             value: T = done.value
             return value
         except KeyboardInterrupt:

@@ -1,0 +1,180 @@
+"""The commands that move and check data: init, backfill, verify."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from shadow.commands.running import (
+    FAILED,
+    HOLD,
+    ConfigOption,
+    JsonOption,
+    err,
+    errors_in_words,
+    migration,
+    out,
+    print_json,
+)
+
+__all__ = ["backfill", "init", "verify"]
+
+DIFFERING_SHOWN = 20
+
+
+def init(
+    admin_dsn: Annotated[
+        str,
+        typer.Argument(
+            envvar="ADMIN_DATABASE_URL", help="DSN of a role that may create roles and databases."
+        ),
+    ],
+    role: Annotated[str, typer.Option(help="Role that the router will use.")] = "shadow",
+    database: Annotated[str, typer.Option(help="Database to make.")] = "shadow",
+    schema: Annotated[str | None, typer.Option(help="Schema to make; default: public.")] = None,
+) -> None:
+    """Make role, database, schema and the vector extension on your server, and print the DSN.
+
+    Put what it prints into DATABASE_URL. Running it again repairs what is missing and gives the role a
+    new password. Without a server of your own, leave DATABASE_URL unset: the packaged one is used.
+    """
+    from vectorstore.postgres.provision import provision
+
+    with errors_in_words():
+        dsn = provision(admin_dsn, role=role, database=database, schema=schema)
+        out.print(dsn, markup=False)
+
+
+def backfill(
+    config: ConfigOption = None,
+    rows_per_s: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Copy no faster than this; default: as fast as it goes."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy every record into PostgreSQL, while the application goes on reading and writing.
+
+    Starts from a verified FAISS snapshot; PostgreSQL then catches up from the journal. If it is
+    interrupted, run it again: it goes on after the last block that was committed. When it is done,
+    queries are mirrored and evidence begins to gather.
+    """
+    from shadow.opening import who
+    from shadow.writes.backfill import backfill as run
+
+    with migration(config) as opened, _progress() as progress:
+        task = progress.add_task("copying rows", total=None)
+        index = progress.add_task("building the index", total=None, visible=False)
+
+        def rows_done(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        def index_done(at: Any) -> None:
+            progress.update(
+                index, visible=True, completed=at.done, total=at.total or None, description=at.phase
+            )
+
+        result = run(
+            directory=opened.settings.state_directory.absolute(),
+            journal=opened.journal,
+            snapshots=opened.snapshots,
+            store=opened.link.open(),
+            current=lambda: opened.load_faiss().store,
+            rows_per_s_max=rows_per_s,
+            on_rows=rows_done,
+            on_index=index_done,
+        )
+        progress.update(task, completed=result.rows, total=result.rows)
+        opened.postgresql.follow()
+        opened.look_at_era(opened.load_faiss().store)
+        opened.routes.note(
+            who=who("backfill"),
+            what="backfilled",
+            why=f"{result.rows} rows, snapshot at {result.seq}",
+        )
+        opened.cutover.step(who=who("backfill"))
+    if as_json:
+        print_json({"rows": result.rows, "seq": result.seq, "resumed_at": result.resumed_at,
+                    "seconds": round(result.seconds, 3)})  # fmt: skip
+        return
+    rate = (result.rows - result.resumed_at) / max(result.seconds, 1e-9)
+    again = f" (went on after row {result.resumed_at:,})" if result.resumed_at else ""
+    out.print(
+        f"PostgreSQL holds {result.rows:,} rows as of write {result.seq}{again}: "
+        f"{result.seconds:.1f} s, {rate:,.0f} rows/s. Next: shadow verify"
+    )
+
+
+def verify(
+    config: ConfigOption = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="crc32c, md5 or sha256; default: the fastest that the server has."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that both stores hold the same: ids, versions, vectors bit for bit, texts, metadata.
+
+    Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why.
+    """
+    from shadow.evidence_view import Verification
+    from shadow.writes.verify import Clean, CouldNotCheck, Differs
+    from shadow.writes.verify import verify as run
+    from vectorstore.digests import METHODS
+    from vectorstore.errors import InvalidInput
+
+    with migration(config) as opened, _progress() as progress:
+        if method is not None and method not in METHODS:
+            raise InvalidInput(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
+        task = progress.add_task("comparing rows", total=None)
+        faiss = opened.load_faiss()
+        result = run(
+            faiss=faiss.store,
+            follow=faiss.follow,
+            postgresql=opened.link.open(),
+            method=method,
+            on_rows=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        differing = result.ids if isinstance(result, Differs) else ()
+        state = {Clean: "clean", Differs: "differs", CouldNotCheck: "could not check"}[type(result)]
+        detail = result.why if isinstance(result, CouldNotCheck) else ""
+        if isinstance(result, Differs):
+            detail = "; ".join(
+                f"{len(ids)} {kind}: {', '.join(ids[:DIFFERING_SHOWN])}"
+                for kind in ("missing", "extra", "stale", "different")
+                if (ids := getattr(result, kind))
+            )
+        opened.evidence.record_verification(
+            Verification(time.time(), state, result.rows, len(differing), result.method, detail)
+        )
+    if as_json:
+        print_json({"state": state, "rows": result.rows, "differing": list(differing),
+                    "method": result.method, "detail": detail})  # fmt: skip
+    elif isinstance(result, Clean):
+        out.print(f"clean: both stores hold the same {result.rows:,} rows ({result.method})")
+    else:
+        err.print(f"{state}: {detail}", markup=False)
+    if not isinstance(result, Clean):
+        raise typer.Exit(HOLD if isinstance(result, Differs) else FAILED)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=False,
+    )

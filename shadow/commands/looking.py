@@ -1,0 +1,103 @@
+"""The commands that look: status and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shadow.commands.running import (
+    HOLD,
+    UNDECIDED,
+    ConfigOption,
+    JsonOption,
+    migration,
+    out,
+    print_json,
+)
+
+__all__ = ["report", "status"]
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Who answers, what is wanted and what it waits for, lag, evidence and the last verify."""
+    from shadow.status import status as look
+
+    with migration(config) as opened:
+        found = look(opened)
+    if as_json:
+        print_json(found)
+    else:
+        _print_status(found)
+
+
+def report(
+    config: ConfigOption = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the three files; default: report/ in the state directory.",
+        ),
+    ] = None,
+    subject: Annotated[
+        str, typer.Option(help="What is migrated, as its owners call it.")
+    ] = "vector search",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the parity report (JSON, Markdown, HTML) and print the verdict.
+
+    Exit code 0: pass. 3: the evidence says hold. 4: there is not enough evidence yet.
+    """
+    from shadow.report import to_json, write_report
+    from shadow.report.collect import collect
+    from shadow.report.words import headline
+
+    with migration(config) as opened:
+        opened.postgresql.look()
+        opened.lag.refresh()
+        found = collect(opened, subject=subject)
+        folder = directory or opened.settings.state_directory / "report"
+        paths = write_report(found, folder)
+    if as_json:
+        typer.echo(to_json(found))
+    else:
+        out.print(headline(found), markup=False)
+        for sentence in (*found.reasons, *found.needs):
+            out.print(f"  - {sentence}", markup=False)
+        out.print(f"report: {paths.html}", markup=False)
+    code = {"pass": 0, "hold": HOLD, "undecided": UNDECIDED}[found.verdict]
+    if code:
+        raise typer.Exit(code)
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    postgresql, evidence, verify = found["stores"]["postgresql"], found["evidence"], found["verify"]
+    lines = [
+        ("phase", f"{found['phase']}: {found['primary']} answers"),
+        ("wanted", f"{found['wanted']}, by {found['wanted_by']}"),
+        ("verdict", found["verdict"]),
+    ]
+    lines += [("  open", sentence) for sentence in found["open"]]
+    lines += [("waiting for", sentence) for sentence in found["waiting_for"]]
+    if found["latch"]:
+        lines.append(("latched", found["latch"]))
+    lag = postgresql["lag_entries"]
+    state = postgresql["state"] if lag is None else f"{postgresql['state']}, {lag:,} entries behind"
+    lines.append(
+        ("postgresql", f"{state}{': ' + postgresql['trouble'] if postgresql['trouble'] else ''}")
+    )
+    journal = found["journal"]
+    lines += [
+        ("journal", f"head {journal['head']:,}, {journal['entries']:,} entries kept, "
+                    f"{journal['bytes'] / 1e6:.1f} of {journal['bytes_max'] / 1e6:.0f} MB"),
+        ("evidence", f"{evidence['compared']:,} of {evidence['sampled']:,} sampled queries compared, "
+                     f"{evidence['distinct_queries']:,} different, {evidence['dropped']:,} dropped, "
+                     f"era {found['era']}"),
+        ("verify", "never" if verify is None else
+         f"{verify['state']}, {verify['rows']:,} rows, {verify['age_s']:.0f} s ago"),
+    ]  # fmt: skip
+    for name, value in lines:
+        out.print(f"{name:<12} {value}", markup=False)

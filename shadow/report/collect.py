@@ -1,0 +1,239 @@
+"""The parity report filled from a migration's evidence."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from shadow.core.gate import POOLED, Hold, Pass, Undecided, Verdict
+from shadow.core.phases import FAISS, POSTGRESQL
+from shadow.evidence_view import REPLAY, EvidenceView, Tally
+from shadow.opening import Migration
+from shadow.report.meanings import MEANINGS
+from shadow.report.model import (
+    Adjudication,
+    AuditEntry,
+    Cause,
+    Era,
+    ExactRecall,
+    Figure,
+    HitExcerpt,
+    ParityReport,
+    Percentiles,
+    Sampling,
+    StoreLag,
+    StoreLatency,
+    Stratum,
+    TimelinePoint,
+    Verification,
+    WorstQuery,
+)
+
+__all__ = ["collect"]
+
+WORST_SHOWN = 8
+AUDIT_SHOWN = 30
+CDF_POINTS_MAX = 200
+PACKAGES = ("shadow-cutover", "faiss-cpu", "numpy", "pgvector", "psycopg")
+
+
+def collect(migration: Migration, *, subject: str) -> ParityReport:
+    """The report of the era in force. ``subject``: what is migrated, as its owners call it.
+
+    PostgreSQL is judged while it is the shadow; after the flip the report shows FAISS's agreement with
+    it, and the gate's verdict from before stays readable in the audit log.
+    """
+    now = time.time()
+    evidence, route = migration.evidence, migration.routes.current()
+    verdict = migration.desk.ready()
+    judged = FAISS if route.primary == POSTGRESQL else POSTGRESQL
+    era = evidence.era()
+    number = 0 if era is None else era.number
+    counts = evidence.counts(number, judged)
+    tally = evidence.total(number, judged)
+    minutes = evidence.minutes(number, judged)
+    alpha = migration.settings.gate.alpha_ready
+    return ParityReport(
+        generated_at=_iso(now),
+        subject=subject,
+        verdict=_word(verdict),
+        phase=route.phase.value,
+        primary=route.primary,
+        shadow_store=judged if route.mirrors else None,
+        era=Era(
+            id=number,
+            opened_at=_iso(now if era is None else era.opened_at),
+            why="no evidence yet" if era is None else era.why,
+            eras_total=evidence.eras_count(),
+            promise_alpha_sum=alpha * max(1, evidence.eras_count()),
+        ),
+        alpha=alpha,
+        reasons=verdict.reasons if isinstance(verdict, Hold) else (),
+        needs=() if isinstance(verdict, Pass) else verdict.needs,
+        measured_from=None if era is None else _iso(era.opened_at),
+        measured_until=_iso(minutes[-1][0] + 60) if minutes else None,
+        figures=_figures(verdict),
+        recall_histogram=tuple(sorted(counts.get(("recall", POOLED), {}).items())),
+        timeline=tuple(TimelinePoint(_iso(at), mean, n) for at, mean, n in minutes),
+        latency=tuple(_latency(evidence, number, store) for store in (FAISS, POSTGRESQL)),
+        latency_budget_ms=migration.settings.gate.latency_budget_ms,
+        causes=tuple(
+            Cause(cause, n, MEANINGS.get(cause, ""))
+            for cause, n in evidence.causes(number, judged).items()
+        ),
+        adjudication=_adjudication(counts, judged),
+        worst=tuple(map(_worst, evidence.worst(number, judged, limit=WORST_SHOWN))),
+        verification=_verification(evidence, now),
+        lag=_lag(migration),
+        sampling=_sampling(evidence, number, judged, tally, counts),
+        settings={} if era is None else dict(era.settings),
+        versions=_versions(),
+        audit=tuple(
+            AuditEntry(_iso(entry.at), entry.who, entry.what, entry.why)
+            for entry in migration.routes.audit(limit=AUDIT_SHOWN)
+        ),
+    )
+
+
+def _word(verdict: Verdict) -> Any:
+    return {Pass: "pass", Hold: "hold", Undecided: "undecided"}[type(verdict)]
+
+
+def _figures(verdict: Verdict) -> tuple[Figure, ...]:
+    return tuple(
+        Figure(
+            name=figure.name,
+            stratum=figure.stratum,
+            queries=figure.queries,
+            mean=figure.mean,
+            lower_bound=figure.lower_bound if figure.queries else None,
+            threshold=figure.threshold,
+            passed=figure.passed,
+            queries_needed=figure.queries_needed,
+        )
+        for figure in verdict.figures
+    )
+
+
+def _latency(evidence: EvidenceView, era: int, store: str) -> StoreLatency:
+    buckets = evidence.latencies(era, store)
+    total = sum(n for _, n in buckets)
+    timeouts = sum(n for ms, n in buckets if math.isinf(ms))
+    answered = [(ms, n) for ms, n in buckets if not math.isinf(ms)]
+    cdf, seen = [], 0
+    for ms, n in answered:
+        seen += n
+        cdf.append((ms, seen / total))
+    stride = max(1, len(cdf) // CDF_POINTS_MAX)
+    thinned = cdf[::stride]
+    if cdf and thinned[-1] != cdf[-1]:
+        thinned.append(cdf[-1])
+    return StoreLatency(
+        store=store,
+        count=total,
+        percentiles=Percentiles(*(_percentile(cdf, p) for p in (0.5, 0.9, 0.95, 0.99, 0.999))),
+        cdf=tuple(thinned),
+        timeouts=timeouts,
+        errors=0,
+    )
+
+
+def _percentile(cdf: Sequence[tuple[float, float]], share: float) -> float | None:
+    return next((ms for ms, reached in cdf if reached >= share), None)
+
+
+def _adjudication(
+    counts: Mapping[tuple[str, str], Mapping[float, int]], judged: str
+) -> Adjudication | None:
+    recalls = counts.get(("recall", POOLED), {})
+    exact = counts.get(("exact_recall", POOLED), {})
+    divergent = sum(n for value, n in recalls.items() if value < 1.0)
+    judged_n = sum(exact.values())
+    if not divergent:
+        return None
+    mean = sum(value * n for value, n in exact.items()) / judged_n if judged_n else None
+    return Adjudication(divergent, judged_n, 0, (ExactRecall(judged, judged_n, mean),))
+
+
+def _worst(detail: Mapping[str, Any]) -> WorstQuery:
+    def shown(hits: Sequence[Sequence[Any]]) -> tuple[HitExcerpt, ...]:
+        return tuple(HitExcerpt(str(hit[0]), float(hit[1]), str(hit[2])) for hit in hits)
+
+    return WorstQuery(
+        query=detail["label"] or f"a query at {_iso(detail['at'])}, k = {detail['k']}",
+        recall=detail["recall"],
+        cause=", ".join(f"{n} {cause}" for cause, n in detail["causes"].items()) or "unjudged",
+        primary_hits=shown(detail["primary_hits"]),
+        shadow_hits=shown(detail["shadow_hits"]),
+        primary_latency_ms=detail["primary_ms"],
+        shadow_latency_ms=detail["shadow_ms"],
+    )
+
+
+def _verification(evidence: EvidenceView, now: float) -> Verification:
+    found = evidence.verification()
+    if found is None:
+        return Verification(state="never")
+    state: Any = found.state
+    return Verification(
+        state, now - found.at, found.rows, found.differing, found.method, found.detail
+    )
+
+
+def _lag(migration: Migration) -> tuple[StoreLag, ...]:
+    applied = migration.postgresql.standing.applied_seq
+    age_ms = migration.lag.oldest_unapplied_ms(applied)
+    head = migration.lag.head()
+    return (
+        # Every process applies to its own FAISS copy before a write returns.
+        StoreLag(FAISS, 0, None),
+        StoreLag(
+            POSTGRESQL,
+            max(0, head - applied),
+            None if age_ms is None or math.isinf(age_ms) else age_ms / 1e3,
+        ),
+    )
+
+
+def _sampling(
+    evidence: EvidenceView,
+    era: int,
+    judged: str,
+    tally: Tally,
+    counts: Mapping[tuple[str, str], Mapping[float, int]],
+) -> Sampling:
+    replayed = evidence.counts(era, judged, source=REPLAY).get(("recall", POOLED), {})
+    strata = tuple(
+        Stratum(stratum, declared=stratum != POOLED, queries=sum(values.values()))
+        for (figure, stratum), values in sorted(counts.items())
+        if figure == "recall"
+    )
+    return Sampling(
+        offered=tally.offered,
+        sampled=tally.sampled,
+        compared=tally.resolved,
+        distinct=evidence.distinct_queries(era),
+        dropped=tally.dropped,
+        lost=tally.lost,
+        replayed=sum(replayed.values()),
+        strata=strata,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,78 @@
+"""Where a migration stands, as plain data: for the terminal, for scripts and for the dashboard."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from shadow.core.phases import POSTGRESQL
+from shadow.opening import Migration
+from shadow.verdict import verdict_facts
+
+__all__ = ["status"]
+
+
+def status(migration: Migration) -> dict[str, Any]:
+    """Phase, wish and what it waits for, verdict, stores, lag, journal, evidence and the last verify.
+
+    Asks PostgreSQL for its cursor; when it cannot be reached, says so in ``stores``.
+    """
+    now = time.time()
+    standing = migration.postgresql.look()
+    route, request = migration.routes.current(), migration.routes.request()
+    era = migration.evidence.era()
+    number = 0 if era is None else era.number
+    tally = migration.evidence.total(number, POSTGRESQL)
+    found = migration.evidence.verification()
+    head, usage = migration.lag.refresh(), migration.journal.usage()
+    age_ms = migration.lag.oldest_unapplied_ms(standing.applied_seq)
+    return {
+        "phase": route.phase.value,
+        "primary": route.primary,
+        "postgresql_share": route.postgresql_share,
+        "mirror_rate": route.mirror_rate,
+        "route_version": route.version,
+        "wanted": request.wanted.value,
+        "wanted_by": request.who,
+        "waiting_for": list(migration.cutover.waiting_for()),
+        "latch": migration.routes.latch(),
+        **verdict_facts(migration.desk.ready()),
+        "era": number,
+        "stores": {
+            "faiss": {
+                "dimension": migration.dimension,
+                "snapshot_seq": migration.snapshots.newest_seq(),
+            },
+            "postgresql": {
+                "state": standing.state,
+                "applied_seq": standing.applied_seq,
+                "lag_entries": max(0, head - standing.applied_seq) if standing.following else None,
+                "lag_oldest_ms": age_ms if standing.following else None,
+                "trouble": standing.halted or standing.error,
+            },
+        },
+        "journal": {
+            "head": head,
+            "entries": usage.entries,
+            "bytes": usage.bytes,
+            "bytes_max": usage.bytes_max,
+            "near_limit": usage.warning,
+        },
+        "evidence": {
+            "offered": tally.offered,
+            "sampled": tally.sampled,
+            "compared": tally.resolved,
+            "dropped": tally.dropped,
+            "lost": tally.lost,
+            "distinct_queries": migration.evidence.distinct_queries(number),
+            "eras": migration.evidence.eras_count(),
+        },
+        "verify": None
+        if found is None
+        else {
+            "state": found.state,
+            "age_s": round(now - found.at, 1),
+            "rows": found.rows,
+            "differing": found.differing,
+        },
+    }

@@ -1,0 +1,89 @@
+"""Making role, database, extension and schema from an administrator's DSN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.conformance.suite import query, record
+from vectorstore.errors import ConfigurationError, StoreUnavailable
+from vectorstore.postgres.dsn import mask_dsn, scrub
+from vectorstore.postgres.provision import provision
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.store import PostgresStore
+
+
+@pytest.fixture
+def cleanup(postgresql_dsn: str) -> Iterator[None]:
+    yield
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute('DROP DATABASE IF EXISTS "farm data" WITH (FORCE)')
+        connection.execute('DROP ROLE IF EXISTS "bot role"')
+        connection.execute("DROP ROLE IF EXISTS nobody_much")
+
+
+@pytest.mark.usefixtures("cleanup")
+@pytest.mark.parametrize("schema", [None, "vectors"])
+def test_the_dsn_that_comes_back_works(postgresql_dsn: str, schema: str | None) -> None:
+    """The new role, without other rights, opens a store and uses it; a second run changes nothing."""
+    for _ in range(2):
+        dsn = provision(postgresql_dsn, role="bot role", database="farm data", schema=schema)
+        store = PostgresStore.open(PostgresSettings(dsn=dsn, dimension=8))
+        store.upsert([record("one")])
+        assert store.search(query()).hits[0].id == "one"
+        store.close()
+    with psycopg.connect(dsn) as connection:
+        held = connection.execute(
+            "SELECT relnamespace::regnamespace::text, pg_get_userbyid(relowner) FROM pg_class "
+            "WHERE relname = 'document_embeddings'"
+        ).fetchone()
+        assert held == (schema or "public", "bot role")
+        assert connection.execute(
+            "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+        ).fetchone() == (False,)
+
+
+@pytest.mark.usefixtures("cleanup")
+def test_too_few_rights_are_explained(postgresql_dsn: str) -> None:
+    """An ordinary role is told what the administrator needs, without a password in the text."""
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE nobody_much LOGIN PASSWORD 'quiet'")
+    dsn = "postgresql://nobody_much:quiet@" + postgresql_dsn.split("@")[1]
+    with pytest.raises(ConfigurationError, match="CREATE ROLE") as caught:
+        provision(dsn, role="bot role", database="farm data")
+    assert "quiet" not in str(caught.value)
+
+
+def test_an_unreachable_server_is_not_a_configuration_error() -> None:
+    """It may come up later."""
+    with pytest.raises(StoreUnavailable):
+        provision("postgresql://a:b@127.0.0.1:1/x", role="r", database="d")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "secret"),
+    [
+        ("postgresql://me:s3cret@host:5432/db", "s3cret"),
+        ("postgres://me:s3%40cret@host/db?sslmode=require", "s3%40cret"),
+        ("postgresql://me:p@ss@host/db", "p@ss"),
+        ("postgresql://me@host/db?password=s3cret&x=1", "s3cret"),
+        ("host=h password=s3cret user=me", "s3cret"),
+        ("host=h password='s3 \\' cret' user=me", "cret"),
+        ("PASSWORD = s3cret host=h", "s3cret"),
+        ("postgresql://me:s3cret@h1:1,h2:2/db", "s3cret"),
+    ],
+)
+def test_masked_dsns_hold_no_secret(dsn: str, secret: str) -> None:
+    """Every way to write a password is masked, and the host stays readable."""
+    masked = mask_dsn(dsn)
+    assert secret not in masked
+    assert "***" in masked
+    assert "h" in masked
+
+
+def test_a_password_is_scrubbed_from_a_message_wherever_it_stands() -> None:
+    """Also decoded, as the driver quotes it."""
+    message = scrub('invalid integer value "s3@cret" for port', "postgresql://me:s3%40cret@h/db")
+    assert "s3@cret" not in message

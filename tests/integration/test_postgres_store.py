@@ -1,0 +1,313 @@
+"""What PostgreSQL adds to the contract: schema, following a journal, indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psycopg
+import pytest
+
+from tests.conformance.suite import changes, query, record
+from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
+from vectorstore.filters import Filter
+from vectorstore.postgres.index import BuildProgress, drop_index, ensure_index
+from vectorstore.postgres.loading import begin_load, finish_load
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.store import PostgresStore
+from vectorstore.types import Metric, Query, Record
+
+OpenStore = Callable[..., PostgresStore]
+
+
+def following(postgres_store: OpenStore, **options: object) -> PostgresStore:
+    store = postgres_store(**options)
+    begin_load(store, incarnation="j", snapshot_id="empty", seq=0)
+    finish_load(store)
+    return store
+
+
+def test_processes_may_open_a_fresh_table_at_once(
+    postgres_store: OpenStore, fresh_table: str
+) -> None:
+    """Migrations run once, whoever comes first."""
+    with ThreadPoolExecutor(6) as threads:
+        stores = list(threads.map(lambda _: postgres_store(table=fresh_table), range(6)))
+    stores[0].upsert([record("one")])
+    assert [store.count() for store in stores] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dimension": 9}, "8 dimensions.*9"),
+        ({"metric": Metric.L2}, "metric cosine.*l2"),
+    ],
+)
+def test_a_table_made_otherwise_is_refused(
+    postgres_store: OpenStore, fresh_table: str, options: dict[str, object], words: str
+) -> None:
+    """Dimension and metric belong to the table; the error names both sides."""
+    postgres_store(table=fresh_table)
+    with pytest.raises(ConfigurationError, match=words):
+        postgres_store(table=fresh_table, **options)
+
+
+def test_a_foreign_table_is_left_alone(
+    postgres_store: OpenStore, fresh_table: str, postgresql_dsn: str
+) -> None:
+    """A table of that name that somebody else made is neither used nor changed."""
+    with psycopg.connect(postgresql_dsn) as connection:
+        connection.execute(f"CREATE TABLE {fresh_table} (mine int)")
+    with pytest.raises(ConfigurationError, match="did not make"):
+        postgres_store(table=fresh_table)
+    with psycopg.connect(postgresql_dsn) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {fresh_table}").fetchone() == (0,)
+        left = connection.execute("SELECT to_regclass(%s)", (f"{fresh_table}_schema",)).fetchone()
+        assert left == (None,)
+
+
+def test_a_database_without_the_extension_is_explained(postgresql_dsn: str) -> None:
+    """A role that may not enable pgvector is told who can."""
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS bare")
+        connection.execute("DROP ROLE IF EXISTS guest")
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+        connection.execute("CREATE DATABASE bare")
+    place = postgresql_dsn.split("@")[1].split("/")[0]
+    settings = PostgresSettings(dsn=f"postgresql://guest:guest@{place}/bare", dimension=8)
+    with pytest.raises(ConfigurationError, match="CREATE EXTENSION vector"):
+        PostgresStore.open(settings)
+    with psycopg.connect(
+        postgresql_dsn.replace("/postgres", "/bare").replace("//bare", "//postgres")
+    ) as connection:
+        connection.execute("CREATE EXTENSION vector")
+    with pytest.raises(ConfigurationError, match=r"CREATE on the schema|may not"):
+        PostgresStore.open(settings)
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute("DROP DATABASE bare WITH (FORCE)")
+        connection.execute("DROP ROLE guest")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("table", 'x"; DROP TABLE y'),
+        ("table", "a" * 41),
+        ("dimension", 0),
+        ("ef_search", 1001),
+        ("pool_size_min", 9),
+        ("maintenance_work_mem", "lots"),
+        ("iterative_scan", "sometimes"),
+        ("hnsw_ef_construction", 31),
+        ("dsn", "postgresql://u:p@h:notaport/x?what=1"),
+    ],
+)
+def test_settings_are_checked(postgresql_dsn: str, name: str, value: object) -> None:
+    """A bad value is refused before anything connects."""
+    options: dict[str, object] = {"dsn": postgresql_dsn, "dimension": 8, name: value}
+    with pytest.raises(ConfigurationError):
+        PostgresSettings(**options)  # type: ignore[arg-type]
+
+
+def test_vectors_stay_in_the_row(postgres_store: OpenStore, postgresql_dsn: str) -> None:
+    """At 1,536 dimensions the TOAST table holds texts at most, even when the text is long."""
+    store = postgres_store(dimension=1536)
+    long_text = np.random.default_rng(0).bytes(6000).hex()
+    store.upsert([record("short", dimension=1536), record("long", dimension=1536, text=long_text)])
+    with psycopg.connect(postgresql_dsn) as connection:
+        found = connection.execute(
+            "SELECT id, pg_column_toast_chunk_id(embedding) IS NULL, "
+            f"pg_column_toast_chunk_id(text) IS NULL FROM {store.settings.table} ORDER BY id"
+        ).fetchall()
+    assert found == [("long", True, False), ("short", True, True)]
+
+
+def test_plain_writes_are_refused_while_following(postgres_store: OpenStore) -> None:
+    """There is one write path at a time; after finalize it is this one, and seqs go on."""
+    store = following(postgres_store)
+    store.apply(changes("a", "b"))
+    for write in (lambda: store.upsert([record("x")]), lambda: store.delete(["a"])):
+        with pytest.raises(Unsupported, match="router"):
+            write()
+    assert store.finalize().state == "final"
+    assert store.upsert([record("c")]) == 3
+    assert store.delete(["a"]) == 4
+    with pytest.raises(Unsupported):
+        store.apply(changes("z", start=5))
+
+
+def test_entries_of_another_journal_are_refused(
+    postgres_store: OpenStore, fresh_table: str
+) -> None:
+    """The incarnation is compared when binding and again under the lock of every apply."""
+    store = following(postgres_store, table=fresh_table)
+    other = postgres_store(table=fresh_table)
+    with pytest.raises(StoreCorrupt, match="backfill"):
+        other.bind("k")
+    with pytest.raises(Unsupported, match="bind"):
+        other.apply(changes("a"))
+    begin_load(other, incarnation="k", snapshot_id="s", seq=0)
+    finish_load(other)
+    with pytest.raises(StoreCorrupt, match="nothing was applied"):
+        store.apply(changes("a"))
+    assert store.count() == 0
+
+
+def test_a_table_never_loaded_takes_no_entries(postgres_store: OpenStore) -> None:
+    """Rows from before the journal would be missing, so the first step is a load."""
+    store = postgres_store()
+    assert store.bind("j").state == "empty"
+    with pytest.raises(StoreUnavailable, match="backfill"):
+        store.apply(changes("a"))
+    with pytest.raises(Unsupported, match="router"):
+        store.upsert([record("x")])
+
+
+def test_a_detached_table_needs_a_load(postgres_store: OpenStore) -> None:
+    """Entries may be gone from the journal; applying later ones would leave a hole."""
+    store = following(postgres_store)
+    store.apply(changes("a"))
+    assert store.detach().state == "detached"
+    with pytest.raises(Unsupported, match="backfill"):
+        store.apply(changes("a", "b"))
+    begin_load(store, incarnation="j", snapshot_id="s2", seq=1)
+    finish_load(store)
+    assert store.apply(changes("a", "b")) == 2
+
+
+def test_appliers_at_once_apply_each_entry_once(
+    postgres_store: OpenStore, fresh_table: str
+) -> None:
+    """Several processes offer overlapping stretches; the cursor is read inside the lock."""
+    stores = [following(postgres_store, table=fresh_table)]
+    for _ in range(3):
+        stores.append(postgres_store(table=fresh_table))
+        stores[-1].bind("j")
+    marks = [f"{'-' if n % 3 == 2 else ''}id{n % 7}" for n in range(120)]
+    journal = changes(*marks)
+
+    def follow(store: PostgresStore) -> None:
+        while (reached := store.applied_seq()) < len(journal):
+            store.apply(journal[max(0, reached - 3) : reached + 5])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(follow, stores))
+    last = {entry.id: entry for entry in journal}
+    expected = sorted((e.id, e.seq) for e in last.values() if e.record is not None)
+    assert [(row.id, row.seq) for row in stores[0].scan()] == expected
+
+
+def test_a_failed_batch_leaves_rows_and_cursor_together(postgres_store: OpenStore) -> None:
+    """Rows and cursor move in one transaction: an entry that fails takes its batch back."""
+    store = following(postgres_store)
+    good = changes("a", "b")
+    bad = changes("c", start=3)[0]
+    assert bad.record
+    poison = type(bad)(3, "c", Record("c", np.ones(5, np.float32), "wrong dimension", {}, 3))
+    with pytest.raises(Exception, match="dimension"):
+        store.apply([*good, poison])
+    assert (store.applied_seq(), store.count()) == (0, 0)
+    assert store.apply([*good, bad]) == 3
+
+
+def test_the_index_is_built_above_the_row_count_only(postgres_store: OpenStore) -> None:
+    """Up to exact_rows_max there is none; above, one that fits the metric, reported while it grows."""
+    small = postgres_store(exact_rows_max=200)
+    small.upsert([record(f"r{n}", seed=n) for n in range(200)])
+    assert not ensure_index(small)
+    small.upsert([record("one more")])
+    seen: list[BuildProgress] = []
+    assert ensure_index(small, on_progress=seen.append)
+    described = small.describe()
+    assert described["index_kind"] == "hnsw"
+    assert described["index_operator_class"] == "vector_cosine_ops"
+    assert (described["index_m"], described["index_ef_construction"]) == (16, 64)
+    assert described["index_valid"] is True
+    drop_index(small)
+    assert small.describe()["index_kind"] == "none"
+
+
+def test_build_progress_is_reported(postgres_store: OpenStore) -> None:
+    """A build long enough to watch tells its phase and how much of it is done."""
+    store = postgres_store(dimension=128, exact_rows_max=0)
+    for start in range(0, 6000, 1000):
+        store.upsert([record(f"r{n}", seed=n, dimension=128) for n in range(start, start + 1000)])
+    seen: list[BuildProgress] = []
+    assert ensure_index(store, on_progress=seen.append)
+    assert any(step.total > 0 and 0 < step.done <= step.total for step in seen), seen
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_large_table_is_searched_through_its_index(
+    postgres_store: OpenStore, metric: Metric
+) -> None:
+    """The planner uses the index for the plain search and cannot for the exact one."""
+    store = postgres_store(exact_rows_max=0, metric=metric)
+    store.upsert([record(f"r{n:04d}", seed=n, metadata={"n": n}) for n in range(3000)])
+    assert ensure_index(store)
+    store.transact(lambda c: c.execute(f"ANALYZE {store.settings.table}"))
+    scans = index_scans(store)
+    found = [hit.id for hit in store.search(query(k=10)).hits]
+    assert index_scans(store) == scans + 1
+    true = [hit.id for hit in store.search_exact(query(k=10)).hits]
+    assert index_scans(store) == scans + 1
+    assert len(set(found) & set(true)) >= 9
+
+
+def test_a_selective_filter_still_gives_every_match(postgres_store: OpenStore) -> None:
+    """Matching rows far from the query are found behind the index, all of them."""
+    store = postgres_store(exact_rows_max=0, ef_search=10)
+    store.upsert(
+        [record(f"r{n:04d}", seed=n, metadata={"rare": n % 250 == 0, "n": n}) for n in range(3000)]
+    )
+    assert ensure_index(store)
+    for condition, expected in (({"rare": True}, 12), ({"n": [1, 2, 3]}, 3), ({"rare": False}, 50)):
+        hits = store.search(query(k=50, filter=Filter.of(condition))).hits
+        assert len(hits) == expected
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_beyond_2000_dimensions_the_index_is_on_halfvec(postgres_store: OpenStore) -> None:
+    """The query uses the expression index and ranks by the full vectors, with exact scores."""
+    dimension = 2100
+    store = postgres_store(dimension=dimension, exact_rows_max=0)
+    rows = [record(f"r{n:03d}", seed=n, dimension=dimension) for n in range(300)]
+    store.upsert(rows)
+    assert ensure_index(store)
+    assert store.describe()["index_operator_class"] == "halfvec_cosine_ops"
+    store.transact(lambda c: c.execute(f"ANALYZE {store.settings.table}"))
+    vector = np.random.default_rng(1).normal(size=dimension)
+    scans = index_scans(store)
+    answer = store.search(Query(vector, k=10))
+    assert index_scans(store) == scans + 1
+    exact = store.search_exact(Query(vector, k=10))
+    true = {hit.id: hit.score for hit in exact.hits}
+    assert sum(hit.id in true for hit in answer.hits) >= 9
+    for hit in answer.hits:
+        assert hit.score == pytest.approx(true.get(hit.id, hit.score), abs=1e-7)
+
+
+def test_beyond_4000_dimensions_the_search_is_exact(postgres_store: OpenStore) -> None:
+    """There is no index to be had, and no error either."""
+    store = postgres_store(dimension=4100, exact_rows_max=0)
+    store.upsert([record(f"r{n}", seed=n, dimension=4100) for n in range(5)])
+    assert not ensure_index(store)
+    assert len(store.search(Query(np.ones(4100), k=3)).hits) == 3
+
+
+def index_scans(store: PostgresStore) -> int:
+    """How often the vector index has been scanned."""
+    row = store.read(
+        lambda c: (
+            c.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+            and c.execute(
+                "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s",
+                (store.names.vector_index,),
+            ).fetchone()
+        )
+    )
+    assert row
+    return int(row[0])

@@ -1,0 +1,161 @@
+"""Snapshots come back bit for bit, or not at all."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vectorstore import Filter, Metric, Query, Record, StoreCorrupt
+from vectorstore.faiss.snapshot import (
+    load_snapshot,
+    newest_snapshots,
+    verify_snapshot,
+    write_snapshot,
+)
+from vectorstore.faiss.store import FaissStore
+
+DIMENSION = 8
+
+
+def filled(kind: str = "flat", metric: Metric = Metric.L2) -> FaissStore:
+    store = FaissStore.empty(dimension=DIMENSION, metric=metric, kind=kind)
+    rows = np.random.default_rng(2).normal(size=(80, DIMENSION)).astype(np.float32)
+    store.upsert(
+        [
+            Record(
+                f"r{at}", row, f"line\none {at} é", {"n": at, "f": at / 3, "deep": [{"x": None}]}
+            )
+            for at, row in enumerate(rows)
+        ]
+    )
+    store.upsert([Record("r3", rows[0], "again", {"n": 3})])
+    store.delete(["r5", "r79"])
+    return store
+
+
+def contents(store: FaissStore) -> list[Any]:
+    return [
+        (one.id, one.embedding.tobytes(), one.text, one.metadata, one.seq)
+        for one in store.records(0, 1000)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, kind: str, metric: Metric) -> None:
+    """Records, seqs, positions, tombstones, settings and answers, and writing goes on from there."""
+    store = filled(kind, metric)
+    path = write_snapshot(store, tmp_path, incarnation="one")
+    manifest = verify_snapshot(path)
+    assert (manifest.seq, manifest.rows, manifest.incarnation) == (83, 78, "one")
+    loaded = load_snapshot(path)
+    assert contents(loaded) == contents(store)
+    assert loaded.describe() == store.describe()
+    assert loaded.applied_seq() == 83
+    query = Query(np.ones(DIMENSION), k=9)
+    assert loaded.search(query) == store.search(query)
+    loaded.upsert([Record("r5", np.ones(DIMENSION, dtype=np.float32), "", {})])
+    assert loaded.get(["r5"])[0].seq == 84
+
+
+def test_integers_beyond_64_bits_stay_whole(tmp_path: Path) -> None:
+    """Metadata that the fast writer cannot hold is written and read by the slower one."""
+    store = FaissStore.empty(dimension=2, metric=Metric.L2)
+    store.upsert([Record("a", np.ones(2, dtype=np.float32), "é", {"wide": 2**80, "f": 0.1})])
+    loaded = load_snapshot(write_snapshot(store, tmp_path, incarnation="one"))
+    assert loaded.get(["a"])[0].metadata == {"wide": 2**80, "f": 0.1}
+
+
+def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
+    """A flipped bit, a missing end, a missing or foreign file: StoreCorrupt, and nothing is loaded."""
+    path = write_snapshot(filled("hnsw"), tmp_path, incarnation="one")
+    for file in sorted(path.iterdir()):
+        whole = file.read_bytes()
+        for at in {0, len(whole) // 3, len(whole) - 2}:
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(StoreCorrupt):
+                load_snapshot(path)
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(StoreCorrupt):
+            load_snapshot(path)
+        file.unlink()
+        with pytest.raises(StoreCorrupt):
+            load_snapshot(path)
+        file.write_bytes(whole)
+    (path / "stranger").write_text("")
+    with pytest.raises(StoreCorrupt, match="stranger"):
+        load_snapshot(path)
+    (path / "stranger").unlink()
+    assert load_snapshot(path).count() == 78
+
+
+def test_a_manifest_cannot_be_moved_to_other_files(tmp_path: Path) -> None:
+    """A renamed directory, or a manifest edited by hand, does not pass for another seq."""
+    path = write_snapshot(filled(), tmp_path, incarnation="one")
+    moved = path.rename(tmp_path / path.name.replace("83-", "84-"))
+    with pytest.raises(StoreCorrupt, match="seq 83"):
+        verify_snapshot(moved)
+    edited = json.loads((moved / "manifest.json").read_text())
+    edited["manifest"]["seq"] = 84
+    (moved / "manifest.json").write_text(json.dumps(edited))
+    with pytest.raises(StoreCorrupt, match="checksum"):
+        verify_snapshot(moved)
+
+
+def test_the_farthest_reaching_snapshot_comes_first(tmp_path: Path) -> None:
+    """Order is by seq; what a killed writer left behind does not count, and the next one clears it."""
+    assert newest_snapshots(tmp_path / "none") == []
+    store = filled()
+    first = write_snapshot(store, tmp_path, incarnation="one")
+    store.delete(["r0"])
+    second = write_snapshot(store, tmp_path, incarnation="one")
+    (tmp_path / ".writing-dead").mkdir()
+    assert newest_snapshots(tmp_path) == [second, first]
+    store.delete(["r1"])
+    third = write_snapshot(store, tmp_path, incarnation="one")
+    assert newest_snapshots(tmp_path) == [third, second, first]
+    assert not (tmp_path / ".writing-dead").exists()
+
+
+def test_a_snapshot_under_writes_is_of_one_moment(tmp_path: Path) -> None:
+    """A writer that always changes two rows together is never caught between them."""
+    store = filled()
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            vector = np.full(DIMENSION, number, dtype=np.float32)
+            store.upsert(
+                [Record(name, vector, str(number), {"n": number}) for name in ("r1", "r2")]
+            )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        paths = [write_snapshot(store, tmp_path, incarnation="one") for _ in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    assert len({path.name[:29] for path in paths}) > 1
+    for path in paths:
+        loaded = load_snapshot(path)
+        one, two = loaded.get(["r1", "r2"])
+        assert (one.text, one.metadata, one.seq + 1) == (two.text, two.metadata, two.seq)
+        assert one.embedding[0] == two.embedding[0]
+        assert two.seq == loaded.applied_seq()
+        if one.text.isdecimal():
+            assert loaded.count(Filter.of({"n": int(one.text)})) in (2, 3)
+
+
+def test_snapshot_files_are_the_owners_alone(tmp_path: Path) -> None:
+    """Texts may be private: nobody else may read them."""
+    path = write_snapshot(filled("ivf"), tmp_path, incarnation="one")
+    assert path.stat().st_mode & 0o077 == 0
+    assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
