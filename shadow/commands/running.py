@@ -80,7 +80,7 @@ def stop(why: str, *, code: int) -> NoReturn:
 
 
 def settings_from(config: Path | None) -> Settings:
-    """The settings, with logging set up to their level on standard error."""
+    """The settings, with warnings and worse logged on standard error."""
     import structlog
 
     from shadow.config import load_settings
@@ -88,7 +88,7 @@ def settings_from(config: Path | None) -> Settings:
     settings = load_settings(config)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(
-            getattr(logging, settings.log_level.upper())
+            max(getattr(logging, settings.log_level.upper()), logging.WARNING)
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -150,6 +150,8 @@ def plan(route: Route, request: Request, facts: Facts) -> Step:
         return Move(Phase.SHADOW, "the rehearsal is over")
     if facts.alarm is not None and route.phase in (Phase.POSTGRESQL, Phase.RAMP):
         return Move(Phase.SHADOW, f"automatic rollback: {facts.alarm}", latch=True)
+    if route.rehearsing_until is not None:
+        return Stay(("the rehearsal, which is under way",))
     if request.wanted is Wanted.FAISS and route.phase in (Phase.POSTGRESQL, Phase.RAMP):
         return Move(Phase.SHADOW, request.why)
     if facts.postgresql_following is None:

@@ -38,6 +38,9 @@ THRESHOLD_OTHERWISE = 0.35
 # Passages beyond the first are quoted only this near to it.
 SCORE_GAP_MAX = 0.15
 PASSAGES_QUOTED_MAX = 3
+# How much the share of the question's words that a passage has counts beside its score: names and
+# numbers, which embeddings blur, decide between passages that are about equally near.
+WORDS_WEIGHT = 0.2
 
 DO_NOT_KNOW = (
     "I do not know. The guides that I have say nothing near enough to your question. Try other words, "
@@ -152,8 +155,10 @@ class Advisor:
         near = tuple(passage for passage in found if passage.score >= self.threshold)
         if not near:
             return Reply(DO_NOT_KNOW, (), store, known=False)
-        chosen = _distinct(p for p in near if p.score >= near[0].score - SCORE_GAP_MAX)
-        text, quoted = self._worded(question, chosen[:PASSAGES_QUOTED_MAX])
+        close = _distinct(p for p in near if p.score >= near[0].score - SCORE_GAP_MAX)
+        wanted = _words(question)
+        close.sort(key=lambda p: -(p.score + WORDS_WEIGHT * _share(wanted, _words(p.text))))
+        text, quoted = self._worded(question, close[:PASSAGES_QUOTED_MAX])
         return Reply(text, tuple(quoted), store, known=True)
 
     def cited(self, reply: Reply) -> str:
@@ -202,6 +207,10 @@ def _distinct(passages: Iterable[Passage]) -> list[Passage]:
     for passage in passages:
         by_text.setdefault(passage.body, passage)
     return list(by_text.values())
+
+
+def _share(wanted: set[str], words: set[str]) -> float:
+    return len(wanted & words) / len(wanted) if wanted else 0.0
 
 
 def _lines(text: str) -> list[str]:

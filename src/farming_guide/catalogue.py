@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from farming_guide.documents import read_markdown
 from vectorstore.errors import InvalidInput
 from vectorstore.filters import Filter
 
-__all__ = ["ANY", "Catalogue", "Entry", "Wish", "read_catalogue", "singular"]
+__all__ = ["ANY", "HANDBOOK", "Catalogue", "Entry", "Wish", "read_catalogue", "singular"]
 
+HANDBOOK = Path(str(resources.files("farming_guide"))) / "handbook"
 SEASONS = ("rainy", "dry", "all")
 # Other names of one crop: English ones, and Chichewa as farmers say it.
 OTHER_NAMES = {

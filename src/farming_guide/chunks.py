@@ -33,6 +33,9 @@ __all__ = [
 CHARACTERS = 300
 OVERLAP_CHARACTERS_MAX = 120
 
+# A list of sources answers no question, but shares words with many.
+SECTIONS_SKIPPED = frozenset({"bibliography", "further reading", "references", "sources"})
+
 TokenCounter: TypeAlias = Callable[[str], int]
 
 _ABBREVIATIONS = frozenset(
@@ -174,11 +177,14 @@ def chunk_document(
     """The document's chunks in reading order, each with about ``characters`` of sentences.
 
     A sentence of at most ``overlap_characters_max`` that ends one chunk also begins the next of the
-    same section. A sentence longer than ``characters`` is split at a clause, or between words.
+    same section. A sentence longer than ``characters`` is split at a clause, or between words. Sections
+    in ``SECTIONS_SKIPPED`` give no chunks.
     """
     chunks: list[Chunk] = []
     occurrences: Counter[str] = Counter()
     for section, units in _sections(document, characters, count_tokens):
+        if section.lower() in SECTIONS_SKIPPED:
+            continue
         lead = _lead(document.title, section)
         for group in _packed(units, characters, overlap_characters_max):
             text = f"{lead}\n{_written(group)}"

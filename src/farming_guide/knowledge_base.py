@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from farming_guide import bot_layout
+from farming_guide.catalogue import HANDBOOK
 from farming_guide.chunks import Chunk, TokenCounter, chunk_document, estimate_tokens
 from farming_guide.documents import Document, read_pdf
 from farming_guide.embeddings import Embedder
@@ -24,7 +25,6 @@ from farming_guide.typesetting import render_pdf
 
 __all__ = ["HANDBOOK", "Progress", "Summary", "build", "different_queries", "questions"]
 
-HANDBOOK = Path(str(resources.files("farming_guide"))) / "handbook"
 EMBED_TEXTS = 32
 
 # Called with (stage, done, total) after each step.

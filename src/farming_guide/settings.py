@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from farming_guide.knowledge_base import HANDBOOK
+from farming_guide.catalogue import HANDBOOK
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["DATABASE_BACKENDS", "Backend", "BotSettings", "load_settings"]

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from shadow.router import Router
 from tests.frameworks.phases import emptied, router_in
 from vectorstore import Metric, VectorStore
 from vectorstore.faiss.store import FaissStore
@@ -56,7 +57,7 @@ def routers(
     postgresql_dsn: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., VectorStore]]:
     """One router a phase and dimension: it takes a second to reach its phase, and is emptied between."""
-    opened: dict[tuple[str, int], VectorStore] = {}
+    opened: dict[tuple[str, int], Router] = {}
     with ExitStack() as stack:
 
         def open_router_in(phase: str, *, dimension: int, metric: Metric) -> VectorStore:
@@ -72,6 +73,7 @@ def routers(
                         metric=metric,
                     )
                 )
+            assert opened[key].route.phase == phase, "an earlier test moved the router"
             return emptied(opened[key])
 
         yield open_router_in

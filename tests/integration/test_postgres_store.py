@@ -199,6 +199,24 @@ def test_appliers_at_once_apply_each_entry_once(
     assert [(row.id, row.seq) for row in stores[0].scan()] == expected
 
 
+def test_repair_puts_a_row_back_at_its_own_seq(postgres_store: OpenStore) -> None:
+    """A damaged row is replaced though its seq does not rise; a row that moved on is left alone."""
+    store = following(postgres_store)
+    store.apply(changes("a", "b", "c"))
+    (whole,) = store.get(["a"])
+    store.transact(
+        lambda c: c.execute(f"UPDATE {store.settings.table} SET text = 'rot' WHERE id = 'a'")
+    )
+    assert store.repair("a", whole, expected_seq=1)
+    assert store.get(["a"])[0].text == whole.text
+    assert store.repair("c", None, expected_seq=3)
+    assert store.repair("c", changes("x", "x", "c")[2].record, expected_seq=None)
+    assert [(row.id, row.seq) for row in store.scan()] == [("a", 1), ("b", 2), ("c", 3)]
+    store.apply(changes("a", start=4))
+    assert not store.repair("a", whole, expected_seq=1)
+    assert (store.get(["a"])[0].seq, store.applied_seq()) == (4, 4)
+
+
 def test_a_failed_batch_leaves_rows_and_cursor_together(postgres_store: OpenStore) -> None:
     """Rows and cursor move in one transaction: an entry that fails takes its batch back."""
     store = following(postgres_store)
@@ -244,7 +262,7 @@ def test_a_large_table_is_searched_through_its_index(
     postgres_store: OpenStore, metric: Metric
 ) -> None:
     """The planner uses the index for the plain search and cannot for the exact one."""
-    store = postgres_store(exact_rows_max=0, metric=metric)
+    store = postgres_store(exact_rows_max=0, metric=metric, pool_size_max=1)
     store.upsert([record(f"r{n:04d}", seed=n, metadata={"n": n}) for n in range(3000)])
     assert ensure_index(store)
     store.transact(lambda c: c.execute(f"ANALYZE {store.settings.table}"))
@@ -273,7 +291,7 @@ def test_a_selective_filter_still_gives_every_match(postgres_store: OpenStore) -
 def test_beyond_2000_dimensions_the_index_is_on_halfvec(postgres_store: OpenStore) -> None:
     """The query uses the expression index and ranks by the full vectors, with exact scores."""
     dimension = 2100
-    store = postgres_store(dimension=dimension, exact_rows_max=0)
+    store = postgres_store(dimension=dimension, exact_rows_max=0, pool_size_max=1)
     rows = [record(f"r{n:03d}", seed=n, dimension=dimension) for n in range(300)]
     store.upsert(rows)
     assert ensure_index(store)

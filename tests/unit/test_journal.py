@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -388,6 +389,43 @@ def test_one_callers_error_is_its_own(tmp_path: Path) -> None:
     for key, appended in results.items():
         assert by_seq[appended.first_seq] == by_seq[appended.last_seq] == key
     journal.close()
+
+
+def test_a_batch_that_fails_in_the_file_fails_alone(tmp_path: Path, journal: Journal) -> None:
+    """When a group's transaction fails, the others of the group are committed without the culprit."""
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    other.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON entry WHEN NEW.id = 'culprit' "
+        "BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
+    )
+    # While this lock is held the first caller waits inside its transaction and the rest queue up
+    # behind it: they become one group.
+    other.execute("BEGIN IMMEDIATE")
+    results: dict[str, Appended | JournalUnavailable] = {}
+
+    def write(name: str) -> None:
+        try:
+            results[name] = journal.append([put(name)])
+        except JournalUnavailable as error:
+            results[name] = error
+
+    names = ["first", *(f"w{n}" for n in range(8)), "culprit", *(f"x{n}" for n in range(8))]
+    threads = [threading.Thread(target=write, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while len(journal._appender._group._queue) < len(names) - 1:
+        assert time.monotonic() < deadline, "the callers did not queue up"
+        time.sleep(0.001)
+    other.execute("COMMIT")
+    other.close()
+    for thread in threads:
+        thread.join()
+
+    assert "refused by the test" in str(results.pop("culprit"))
+    seqs = [result.last_seq for result in results.values() if isinstance(result, Appended)]
+    assert sorted(seqs) == list(range(1, len(names)))
+    assert journal.head() == len(names) - 1
 
 
 def test_the_same_operation_from_many_threads_is_one_write(journal: Journal) -> None:

@@ -121,13 +121,11 @@ class Collection:
         ]
 
     def write(self, changes: Sequence[Pending]) -> None:
-        """Bring each id to the last state that ``changes`` gives it; a lower seq never wins."""
+        """Bring each id to the last state that ``changes``, in seq order, gives it."""
         rows = self.rows
         appended: list[tuple[Record, int]] = []
         for record_id, record, seq in {change[0]: change for change in changes}.values():
             at = rows.position.get(record_id)
-            if at is not None and rows.seqs[at] >= seq:
-                continue
             if record is not None and at is not None and self.index.dense:
                 self.index.overwrite(at, record.embedding)
                 rows.put(at, record_id, record.text, record.metadata, seq)

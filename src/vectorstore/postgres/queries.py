@@ -65,6 +65,8 @@ class Queries:
         self.scan = self._text(
             f"SELECT {RECORD_COLUMNS} FROM {{table}} WHERE id > %s ORDER BY id LIMIT %s"  # noqa: S608
         )
+        self.row_seq = self._text("SELECT seq FROM {table} WHERE id = %s")
+        self.remove_row = self._text("DELETE FROM {table} WHERE id = %s")
         self.cursor = self._text(
             "SELECT coalesce(incarnation, ''), seq, state FROM {cursor} WHERE single"
         )

@@ -52,8 +52,7 @@ class VectorSearch:
                 clauses = filter_parameters(query.filter)
                 text = self._queries.search(query.k, len(clauses), exact=scan)
                 statements.append((text, {"vector": vector, **clause_values(clauses)}))
-            ef_search = self._ef_search(queries) if indexed else None
-            return _fetch_all(connection, statements, ef_search)
+            return _fetch_all(connection, statements, self._session(queries, indexed=indexed))
 
         results = self._pool.run(fetch, min(timeouts, default=None))
         answers = []
@@ -65,12 +64,18 @@ class VectorSearch:
             answers.append(answer)
         return answers
 
-    def _ef_search(self, queries: Sequence[Query]) -> int:
-        widths = [
-            self._queries.rerank_width(query.k) if self._settings.halfvec else query.k
-            for query in queries
-        ]
-        return max(self._settings.ef_search, *widths)
+    def _session(self, queries: Sequence[Query], *, indexed: bool) -> dict[str, int]:
+        """The session settings that these queries need."""
+        wanted: dict[str, int] = {}
+        if indexed:
+            halfvec, width = self._settings.halfvec, self._queries.rerank_width
+            widths = [width(query.k) if halfvec else query.k for query in queries]
+            wanted["hnsw.ef_search"] = max(self._settings.ef_search, *widths)
+        if self._settings.halfvec:
+            # Such vectors lie in the TOAST table, which the planner does not count: it takes a scan
+            # of all of them for cheap.
+            wanted["enable_seqscan"] = 0 if indexed else 1
+        return wanted
 
     def _answer(self, rows: list[TupleRow]) -> Answer:
         applied_seq, state = rows[0][:2]
@@ -90,10 +95,10 @@ class VectorSearch:
 def _fetch_all(
     connection: BoundedConnection,
     statements: Sequence[tuple[str, Mapping[str, Any]]],
-    ef_search: int | None,
+    session: Mapping[str, int],
 ) -> list[list[TupleRow]]:
     """Run reading statements in one round trip, with the session settings that they need."""
-    changes = pending_settings(connection, {"hnsw.ef_search": ef_search} if ef_search else None)
+    changes = pending_settings(connection, session)
     if len(statements) == 1 and not changes:
         text, values = statements[0]
         # A filter's selectivity differs by its values, so such a statement is planned each time.

@@ -178,6 +178,25 @@ class PostgresStore:
 
         return self.transact(apply)
 
+    def repair(self, record_id: str, record: Record | None, *, expected_seq: int | None) -> bool:
+        """Put a record back at its own seq (None: remove the row), outside the journal's order.
+
+        Does nothing and returns False if the row's seq is no longer ``expected_seq`` (None: no row):
+        then a write came between, and what was seen is out of date.
+        """
+
+        def repair(connection: BoundedConnection) -> bool:
+            locked_cursor(connection, self.names)
+            found = connection.execute(self._queries.row_seq, (record_id,)).fetchone()
+            if (found[0] if found else None) != expected_seq:
+                return False
+            connection.execute(self._queries.remove_row, (record_id,))
+            if record is not None:
+                write_changes(connection, self.names, [Change(record.seq, record_id, record)])
+            return True
+
+        return self.transact(repair)
+
     def detach(self) -> Cursor:
         """Stop following: the journal will drop entries that this table has not applied."""
         return self._change_state("following", "detached")
@@ -227,7 +246,7 @@ class PostgresStore:
 
     @staticmethod
     def _refresh_session(connection: BoundedConnection) -> None:
-        changes = pending_settings(connection)
+        changes = pending_settings(connection, {"enable_seqscan": 1})
         send_settings(connection, changes)
         connection.session.update(changes)
 

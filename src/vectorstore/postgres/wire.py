@@ -6,6 +6,7 @@ is faster than a loop over values, and values come back bit for bit.
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import Any
 
@@ -34,7 +35,7 @@ def decode_vector(data: Buffer) -> Vector:
 
 
 def register_vectors(connection: psycopg.Connection[Any]) -> None:
-    """Teach a connection to send NumPy arrays as ``vector`` and to read ``vector`` as NumPy arrays.
+    """Teach a connection to exchange NumPy arrays as ``vector`` and to read jsonb quickly.
 
     Raises psycopg.ProgrammingError if the database has no vector type.
     """
@@ -45,6 +46,7 @@ def register_vectors(connection: psycopg.Connection[Any]) -> None:
     dumper = type("_VectorDumper", (_BinaryDumper,), {"oid": info.oid})
     connection.adapters.register_dumper(np.ndarray, dumper)
     connection.adapters.register_loader(info.oid, _BinaryLoader)
+    connection.adapters.register_loader("jsonb", _JsonbLoader)
 
 
 class _BinaryDumper(Dumper):
@@ -59,3 +61,17 @@ class _BinaryLoader(Loader):
 
     def load(self, data: Buffer) -> Vector:
         return decode_vector(data)
+
+
+class _JsonbLoader(Loader):
+    """json.loads without its detection of encodings and white space: jsonb is printed in one way.
+
+    Not orjson, which turns integers beyond 64 bits into floats.
+    """
+
+    format = Format.BINARY
+    _scan = staticmethod(json.JSONDecoder().scan_once)
+
+    def load(self, data: Buffer) -> Any:
+        # The first byte is the format's version.
+        return self._scan(str(data[1:], "utf-8"), 0)[0]
