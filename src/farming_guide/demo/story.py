@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -52,6 +54,11 @@ out = Console(highlight=False)
 def main() -> int:
     """Run the demonstration; 0 if it ended on PostgreSQL with nothing lost."""
     started = time.monotonic()
+    # What the story prints is enough; a fault of the router's still shows.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     try:
         return _run(started)
     except KeyboardInterrupt:
@@ -97,10 +104,10 @@ def _migrate(
     shadow.run("report", "--subject", "the farming handbook")
     _title("6", "Rehearsal: flip and back, on live data")
     shadow.run("rehearse")
-    _title("7", "PRIMARY=postgresql: a second process starts with it, the running bot follows")
-    shadow.run("status", environment={"PRIMARY": "postgresql"}, show=False)
-    shadow.run("cutover", "--why", "PRIMARY=postgresql in the environment")
+    _title("7", "PRIMARY=postgresql in another process; the running bot follows")
     flipped_at = traffic.tallies.answered["postgresql"]
+    shadow.ask_with_primary("postgresql", "When do I plant maize in Lilongwe?")
+    _until("the flip", PHASE_S_MAX, lambda: shadow.status()["phase"] == "postgresql")
     _title("8", "Reverse shadow: PostgreSQL answers, FAISS is mirrored to and stays ready")
     _until(
         f"{REVERSE_QUERIES} answers by PostgreSQL",
@@ -148,13 +155,14 @@ def _gather(shadow: _Commands) -> None:
             found = shadow.status()
             for figure in found["figures"]:
                 name = f"{figure['name']}: shown / asked for"
-                task = tasks.setdefault(name, progress.add_task(name, total=1.0, said=""))
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=1.0, said="")
                 share = min(1.0, figure["lower_bound"] / figure["threshold"])
                 said = (
                     f"{figure['lower_bound']:.3f} / {figure['threshold']:g} "
                     f"after {figure['queries']} queries"
                 )
-                progress.update(task, completed=share, said=said)
+                progress.update(tasks[name], completed=share, said=said)
             if found["verdict"] == "pass":
                 return
             if time.monotonic() > deadline:
@@ -205,21 +213,29 @@ class _Commands:
     def __init__(self, config: Path) -> None:
         self._config = config
 
-    def run(
-        self,
-        command: str,
-        *options: str,
-        environment: Mapping[str, str] | None = None,
-        show: bool = True,
-    ) -> None:
+    def run(self, command: str, *options: str) -> None:
         """Run a command and let it speak; a failure ends the demonstration."""
-        added = " ".join(f"{name}={value} " for name, value in (environment or {}).items())
-        out.print(f"[bold]$ {added}shadow {' '.join((command, *options))}[/bold]")
-        done = self._call(command, *options, environment=environment, show=show)
+        out.print(f"[bold]$ shadow {' '.join((command, *options))}[/bold]")
+        done = self._call(command, *options, show=True)
         if done.returncode:
-            raise StoreUnavailable(
-                f"`shadow {command}` ended with {done.returncode}: {done.stderr}"
-            )
+            raise StoreUnavailable(f"`shadow {command}` ended with exit code {done.returncode}")
+
+    def ask_with_primary(self, primary: str, question: str) -> None:
+        """Start another process of the bot with PRIMARY in its environment, as a deployment does."""
+        out.print(f"[bold]$ PRIMARY={primary} farming-guide ask '{question}'[/bold]")
+        environment = {
+            "PRIMARY": primary,
+            "VECTOR_DB_TYPE": "shadow",
+            "SHADOW_CONFIG": str(self._config),
+            "SHADOW_LOG_LEVEL": "warning",
+        }
+        done = subprocess.run(  # noqa: S603 - our own command with our own arguments
+            [sys.executable, "-m", "farming_guide.cli", "ask", question],
+            env={**os.environ, **environment},
+            check=False,
+        )
+        if done.returncode:
+            raise StoreUnavailable(f"`farming-guide ask` ended with {done.returncode}")
 
     def status(self) -> dict[str, Any]:
         """What `shadow status --json` prints."""
@@ -229,12 +245,9 @@ class _Commands:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def _call(
-        self, command: str, *options: str, environment: Mapping[str, str] | None = None, show: bool
-    ) -> subprocess.CompletedProcess[str]:
+    def _call(self, command: str, *options: str, show: bool) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own command with our own arguments
             [sys.executable, "-m", "shadow", command, "-c", str(self._config), *options],
-            env={**os.environ, **(environment or {})},
             text=True,
             check=False,
             stdout=None if show else subprocess.PIPE,

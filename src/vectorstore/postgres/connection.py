@@ -9,17 +9,15 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow
-from psycopg.waiting import Ready, Wait
+from psycopg.waiting import Wait
 
 __all__ = ["BoundedConnection", "Expired"]
 
 T = TypeVar("T")
 
-_EVENTS = {
-    Wait.R: select.POLLIN,
-    Wait.W: select.POLLOUT,
-    Wait.RW: select.POLLIN | select.POLLOUT,
-}
+# Plain integers: psycopg's flags cost more to combine than the rest of a short wait.
+_READ, _WRITE = int(Wait.R), int(Wait.W)
+_EVENTS = (0, select.POLLIN, select.POLLOUT, select.POLLIN | select.POLLOUT)
 
 
 class Expired(psycopg.OperationalError):
@@ -58,9 +56,13 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         poll = select.poll()
         heard = False
         try:
-            wanted = next(gen)
+            wanted = int(next(gen))
+            poll.register(socket, _EVENTS[wanted])
+            watched = wanted
             while True:
-                poll.register(socket, _EVENTS[wanted])
+                if wanted != watched:
+                    poll.modify(socket, _EVENTS[wanted])
+                    watched = wanted
                 remaining = deadline - time.monotonic()
                 events = poll.poll(max(0.0, remaining * 1000.0))
                 if not events:
@@ -68,14 +70,15 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
                     self.close()
                     raise Expired("no reply within the deadline; the connection was closed")
                 flags = events[0][1]
-                ready = 0
-                if flags & ~select.POLLOUT:
-                    # Hang-ups and errors are found by reading.
-                    ready |= Ready.R
-                    heard = True
-                if flags & ~select.POLLIN:
-                    ready |= Ready.W
-                wanted = gen.send(Ready(ready & wanted) or Ready(wanted))
+                # Hang-ups and errors are found by reading or writing, whichever is wanted.
+                ready = wanted if flags & ~_EVENTS[wanted] else 0
+                if flags & select.POLLIN:
+                    ready |= _READ
+                if flags & select.POLLOUT:
+                    ready |= _WRITE
+                heard = heard or bool(ready & _READ)
+                # The driver's type is an IntFlag; it takes integers.
+                wanted = int(gen.send(ready))
         except StopIteration as done:
             self.replies += heard
             value: T = done.value

@@ -70,8 +70,8 @@ class _JsonbLoader(Loader):
     """
 
     format = Format.BINARY
-    _scan = staticmethod(json.JSONDecoder().scan_once)
+    _decode = staticmethod(json.JSONDecoder().raw_decode)
 
     def load(self, data: Buffer) -> Any:
         # The first byte is the format's version.
-        return self._scan(str(data[1:], "utf-8"), 0)[0]
+        return self._decode(str(data[1:], "utf-8"))[0]

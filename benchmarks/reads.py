@@ -1,0 +1,122 @@
+"""Reads: FAISS, PostgreSQL and the router side by side, with the recall of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench import Bench
+from benchmarks.datasets import Dataset
+from benchmarks.interleave import Side, interleave, ratio
+from benchmarks.stores import (
+    bare_index,
+    faiss_store,
+    filled_table,
+    router,
+    set_mirror_rate,
+)
+from vectorstore.types import Answer, Query
+
+__all__ = ["bare_search", "reads"]
+
+PART = "reads"
+EXACT_RECALL_MIN = 0.9999
+INDEX_RECALL_MIN = 0.95
+HNSW_ROWS_MAX = 200_000
+
+
+def bare_search(data: Dataset, index: Any) -> Callable[[int], object]:
+    """A search as the bot did it: normalise, ask FAISS, put the chunks beside the scores."""
+    chunks = [
+        {"id": record.id, "text": record.text, "metadata": record.metadata}
+        for record in data.records()
+    ]
+    queries = data.queries
+
+    def search(number: int) -> list[dict[str, Any]]:
+        vector = queries[number % len(queries)].reshape(1, -1)
+        scores, positions = index.search(vector / np.linalg.norm(vector), 10)
+        return [
+            {"score": float(score), **chunks[at]}
+            for score, at in zip(scores[0], positions[0], strict=True)
+        ]
+
+    return search
+
+
+def reads(bench: Bench) -> None:
+    """Every size of the scale."""
+    for rows, dimension in bench.scale.sizes:
+        _size(bench, bench.data(rows, dimension))
+
+
+def _size(bench: Bench, data: Dataset) -> None:
+    bench.say(f"reads: {data.name}: filling FAISS, PostgreSQL and the router")
+    exact_rows_max = 10_000
+    indexed = data.rows > exact_rows_max
+    with router(
+        bench.directory,
+        data,
+        bench.dsn,
+        backfilled=True,
+        postgresql={"exact_rows_max": exact_rows_max, "maintenance_work_mem": "1GB"},
+        mirror={"events": "each"},
+    ) as routed:
+        # The table that the router filled, read by a store of its own.
+        table = routed._link.store().settings.table  # noqa: SLF001
+        from benchmarks.stores import open_table
+
+        postgresql = open_table(bench.dsn, data.dimension, table=table)
+        stores: dict[str, Any] = {
+            "FaissStore": faiss_store(data),
+            "PostgresStore": postgresql,
+            "Router, mirror off": routed,
+            "Router, mirror 100 %": routed,
+        }
+        if indexed and data.rows <= HNSW_ROWS_MAX:
+            stores["FaissStore, HNSW"] = faiss_store(data, kind="hnsw")
+        bare = bare_search(data, bare_index(data))
+        set_mirror_rate(routed, 0.0)
+        recalls = {}
+        for name, store in stores.items():
+            inexact = "HNSW" in name or (name == "PostgresStore" and indexed)
+            least = INDEX_RECALL_MIN if inexact else EXACT_RECALL_MIN
+            recalls[name] = (bench.recall(data, _searching(store)), least)
+        sides = {"FAISS as the bot calls it": Side(bare)}
+        for name, store in stores.items():
+            sides[name] = _side(store, data, mirrored=name.endswith("100 %"))
+        found = interleave(sides, rounds=bench.scale.rounds(9), block_s=0.25)
+        bench.results.read(PART, data.name, found, recalls)
+        for name, over in (
+            ("PostgresStore", "FaissStore"),
+            ("Router, mirror off", "FaissStore"),
+            ("Router, mirror 100 %", "Router, mirror off"),
+        ):
+            bench.results.ratio(
+                PART, f"{name} / {over}, {data.name}, p50", ratio(found[name], found[over])
+            )
+        postgresql.close()
+
+
+def _side(store: Any, data: Dataset, *, mirrored: bool) -> Side:
+    queries = [Query(vector) for vector in data.queries]
+    count, search = len(queries), store.search
+
+    def call(number: int) -> Answer:
+        answer: Answer = search(queries[number % count])
+        return answer
+
+    if not mirrored:
+        return Side(call)
+    return Side(
+        call,
+        before=lambda: set_mirror_rate(store, 1.0),
+        after=lambda: (set_mirror_rate(store, 0.0), store.drain(5.0)),
+    )
+
+
+def _searching(store: Any) -> Callable[[Query], Answer]:
+    search: Callable[[Query], Answer] = store.search
+    return search
