@@ -10,13 +10,8 @@ import numpy as np
 from benchmarks.bench import Bench
 from benchmarks.datasets import Dataset
 from benchmarks.interleave import Side, interleave, ratio
-from benchmarks.stores import (
-    bare_index,
-    faiss_store,
-    filled_table,
-    router,
-    set_mirror_rate,
-)
+from benchmarks.stores import bare_index, drain, faiss_store, open_table, router, set_mirror_rate
+from shadow.config import PostgresqlSettings
 from vectorstore.types import Answer, Query
 
 __all__ = ["bare_search", "reads"]
@@ -54,20 +49,16 @@ def reads(bench: Bench) -> None:
 
 def _size(bench: Bench, data: Dataset) -> None:
     bench.say(f"reads: {data.name}: filling FAISS, PostgreSQL and the router")
-    exact_rows_max = 10_000
-    indexed = data.rows > exact_rows_max
+    table = f"reads_{data.rows}_{data.dimension}"
+    indexed = data.rows > PostgresqlSettings().exact_rows_max
     with router(
         bench.directory,
         data,
         bench.dsn,
         backfilled=True,
-        postgresql={"exact_rows_max": exact_rows_max, "maintenance_work_mem": "1GB"},
-        mirror={"events": "each"},
+        postgresql={"table": table, "maintenance_work_mem": "1GB"},
     ) as routed:
         # The table that the router filled, read by a store of its own.
-        table = routed._link.store().settings.table  # noqa: SLF001
-        from benchmarks.stores import open_table
-
         postgresql = open_table(bench.dsn, data.dimension, table=table)
         stores: dict[str, Any] = {
             "FaissStore": faiss_store(data),
@@ -87,7 +78,7 @@ def _size(bench: Bench, data: Dataset) -> None:
         sides = {"FAISS as the bot calls it": Side(bare)}
         for name, store in stores.items():
             sides[name] = _side(store, data, mirrored=name.endswith("100 %"))
-        found = interleave(sides, rounds=bench.scale.rounds(9), block_s=0.25)
+        found = interleave(sides, rounds=bench.scale.rounds(15), block_s=0.15)
         bench.results.read(PART, data.name, found, recalls)
         for name, over in (
             ("PostgresStore", "FaissStore"),
@@ -113,7 +104,7 @@ def _side(store: Any, data: Dataset, *, mirrored: bool) -> Side:
     return Side(
         call,
         before=lambda: set_mirror_rate(store, 1.0),
-        after=lambda: (set_mirror_rate(store, 0.0), store.drain(5.0)),
+        after=lambda: (set_mirror_rate(store, 0.0), drain(store)),
     )
 
 

@@ -31,6 +31,7 @@ from vectorstore.types import Metric
 
 __all__ = [
     "bare_index",
+    "drain",
     "faiss_store",
     "filled_table",
     "open_table",
@@ -145,3 +146,8 @@ def set_mirror_rate(opened: Router, rate: float) -> None:
     """Give this process's router another mirror rate, at once, without the route book."""
     route = opened.route
     opened.follow_route(replace(route, version=route.version + 1, mirror_rate=rate))
+
+
+def drain(opened: Router) -> None:
+    """Wait until the mirror has recorded everything that it was offered."""
+    opened._mirror.drain(PHASE_WAIT_S)

@@ -34,6 +34,7 @@ for command in (
     decisions.cutover,
     decisions.rollback,
     decisions.finalize,
+    looking.settings,
 ):
     app.command(name=command.__name__)(command)
 

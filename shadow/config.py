@@ -13,8 +13,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from shadow.core.strata import declared
 from vectorstore.errors import ConfigurationError
 from vectorstore.types import Metric
 
@@ -23,6 +32,7 @@ __all__ = ["Settings", "load_settings"]
 ENVIRONMENT_PREFIX = "SHADOW_"
 CONFIG_VARIABLE = "SHADOW_CONFIG"
 CONFIG_DEFAULT = Path("config/shadow.toml")
+LISTS = frozenset({"quarantine", "strata"})
 PLAIN_NAMES = {"PRIMARY": ("primary",), "DATABASE_URL": ("postgresql", "dsn")}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -35,6 +45,15 @@ class Section(BaseModel):
     """A group of settings: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, values: Any) -> Any:
+        """TOML and the environment cannot say "nothing": an empty text does, where that is allowed."""
+        if not isinstance(values, dict):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if field.default is None}
+        return {name: v for name, v in values.items() if not (v == "" and name in optional)}
 
 
 class FaissSettings(Section):
@@ -88,6 +107,13 @@ class PostgresqlSettings(Section):
         ge=0,
         description="Rows up to which no HNSW index is built: exact search is fast and perfect there.",
     )
+    index_type: Literal["auto", "halfvec"] = Field(
+        "auto",
+        description="halfvec: an index of half the size, reranked; auto: only above 2,000 dimensions.",
+    )
+    rerank_factor: int = Field(
+        2, ge=1, le=100, description="A halfvec index is asked for so many times k, then reranked."
+    )
     hnsw_m: int = Field(16, ge=2, le=100, description="Links per node of the HNSW index.")
     hnsw_ef_construction: int = Field(
         64, ge=4, le=1_000, description="Candidates kept while the HNSW index is built."
@@ -138,6 +164,10 @@ class MirrorSettings(Section):
     cpu_share_max: Share = Field(
         0.25, description="Share of one core that mirroring may use before it lowers its rate."
     )
+    audit_rate: Share = Field(
+        0.01,
+        description="Share of mirrored queries, drawn before their results, that hold both stores against an exact scan.",
+    )
     events: Literal["each", "aggregated", "off"] = Field(
         "each", description="structlog events: one per comparison, one per batch, or none."
     )
@@ -161,6 +191,18 @@ class GateSettings(Section):
     latency_share_min: OpenShare = Field(
         0.95, description="Share of mirrored queries that must be fast enough."
     )
+    latency_scope: Literal["store", "end_to_end"] = Field(
+        "store",
+        description="What latency counts: the store's call, or with it what the application says it spent before (Query.spent_ms: the embedding).",
+    )
+    latency_ratio_max: Annotated[float, Field(gt=0.0, le=1_000.0)] | None = Field(
+        None,
+        description="PostgreSQL's p95 must be at most this many times FAISS's; unset: not gated.",
+    )
+    strata: tuple[str, ...] = Field(
+        (),
+        description="Shares of the traffic that must pass by themselves: filtered, unfiltered, k<=10, label:NAME.",
+    )
     alpha_ready: OpenShare = Field(
         0.05, description="Chance of a wrong Pass that an operator accepts."
     )
@@ -178,6 +220,29 @@ class GateSettings(Section):
     )
     verify_age_s_max: Seconds = Field(
         86_400.0, description="Age at which a clean verify no longer counts, s."
+    )
+
+    @field_validator("strata")
+    @classmethod
+    def _strata_are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            declared(value)
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+
+class EvidenceSettings(Section):
+    """What is kept of live queries so that they can be replayed; nothing unless asked for."""
+
+    capture_max: int = Field(
+        0, ge=0, le=1_000_000, description="Mirrored queries whose vectors are kept; 0: none."
+    )
+    capture_age_s_max: Seconds = Field(
+        604_800.0, description="Age at which a captured query is deleted, s."
+    )
+    capture_filters: bool = Field(
+        False, description="Whether filters and labels, which may hold personal data, are kept too."
     )
 
 
@@ -207,6 +272,10 @@ class Settings(Section):
         None,
         description="What is wanted when a process starts; ignored if it equals the last value seen. Plain name: PRIMARY.",
     )
+    embedding_model: str | None = Field(
+        None,
+        description="Name of the model that makes the vectors: a change of it opens a new era.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe event that is logged."
     )
@@ -216,11 +285,7 @@ class Settings(Section):
     mirror: MirrorSettings = MirrorSettings()  # type: ignore[call-arg]
     gate: GateSettings = GateSettings()  # type: ignore[call-arg]
     journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]
-
-    @field_validator("primary", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
+    evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
 
 
 def load_settings(path: Path | None = None, environment: dict[str, str] | None = None) -> Settings:
@@ -269,7 +334,7 @@ def _put(values: dict[str, Any], target: tuple[str, ...], value: str, name: str)
         place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise ConfigurationError(f"{name}: {part!r} is a setting, not a section")
-    place[target[-1]] = value.split(",") if target[-1] == "quarantine" else value
+    place[target[-1]] = value.split(",") if target[-1] in LISTS else value
 
 
 def _explain(error: ValidationError, source: Path | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shadow.core.phases import Facts, Move, Phase, Rehearse, Stay, plan
+from shadow.core.phases import Facts, Move, Phase, Rehearse, Route, Stay, plan
 from shadow.errors import RouteConflict
 from shadow.evidence import EvidenceBook
 from shadow.routes import RouteBook
@@ -69,7 +69,7 @@ class Cutover:
             self.rehearse(who=who)
             return ("the rehearsal before the first automatic flip",)
         try:
-            self._move(next_step, who)
+            self._move(route, next_step, who)
         except RouteConflict:
             log.info("route_conflict", wanted=next_step.phase.value)
         return ()
@@ -83,8 +83,8 @@ class Cutover:
             return ("the rehearsal before the first automatic flip",)
         return (f"the move to the phase {next_step.phase.value}, which is about to be made",)
 
-    def _move(self, move: Move, who: str) -> None:
-        route = self._routes.current()
+    def _move(self, route: Route, move: Move, who: str) -> None:
+        """Make the move that was planned on ``route``; RouteConflict if that is not in force any more."""
         verdict = self._desk.ready()
         changed = self._routes.change(
             route,

@@ -16,16 +16,32 @@ __all__ = ["open_era", "settings_of_answers"]
 # What a store says of itself that changes with every write and changes no answer.
 PASSING = frozenset({"tombstones", "rows"})
 # Thresholds decide what a count means; the levels of confidence do not.
-THRESHOLDS = ("recall_min", "success_min", "top1_min", "latency_budget_ms", "latency_share_min")
+THRESHOLDS = (
+    "recall_min",
+    "success_min",
+    "top1_min",
+    "latency_budget_ms",
+    "latency_share_min",
+    "latency_scope",
+    "latency_ratio_max",
+)
 
 
 def settings_of_answers(
-    faiss: Mapping[str, Any], postgresql: Mapping[str, Any], gate: GateSettings
+    faiss: Mapping[str, Any],
+    postgresql: Mapping[str, Any],
+    gate: GateSettings,
+    *,
+    embedding_model: str | None = None,
 ) -> dict[str, Any]:
-    """The live settings that evidence depends on, flat, by dotted name."""
+    """The live settings that evidence depends on, flat, by dotted name.
+
+    No store knows which model made its vectors, so ``embedding_model`` is what the settings say.
+    """
     found = {f"faiss.{name}": value for name, value in faiss.items() if name not in PASSING}
     found |= {f"postgresql.{name}": v for name, v in postgresql.items() if name not in PASSING}
-    return found | {f"gate.{name}": getattr(gate, name) for name in THRESHOLDS}
+    found |= {f"gate.{name}": getattr(gate, name) for name in THRESHOLDS}
+    return found | {"gate.strata": ", ".join(gate.strata), "embedding_model": embedding_model}
 
 
 def open_era(evidence: EvidenceBook, settings: Mapping[str, Any]) -> Era:

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
-from shadow.evidence_view import LIVE, Era, EvidenceView, Verification, latency_bucket
+from shadow.evidence_view import LIVE, REPLAY, Era, EvidenceView, Verification, latency_bucket
+from vectorstore.errors import ConfigurationError
 
 __all__ = ["EvidenceBook", "Observed"]
 
@@ -31,7 +32,8 @@ class Observed:
     """What one mirrored query showed of the store that it judges.
 
     ``figures``: name to value in [0, 1]. ``watched``: PostgreSQL's own, in whichever role it was, for
-    the change detector: a fault of FAISS is no reason to go back to it. ``latencies_ms``: store to latency, infinite for a timeout.
+    the change detector: a fault of FAISS is no reason to go back to it. ``latencies_ms``: store to
+    latency, infinite for a timeout. ``exact``: (store, figure) to its recall against an exact scan.
     """
 
     judged: str
@@ -42,6 +44,7 @@ class Observed:
     at: float
     causes: Mapping[str, int] = field(default_factory=dict)
     watched: Mapping[str, float] = field(default_factory=dict)
+    exact: Mapping[tuple[str, str], float] = field(default_factory=dict)
     detail: Mapping[str, Any] | None = None
 
 
@@ -70,6 +73,25 @@ class EvidenceBook(EvidenceView):
                     "INSERT INTO eras (fingerprint, opened_at, why, settings) VALUES (?, ?, ?, ?)",
                     (fingerprint, self._clock(), why, json.dumps(settings, sort_keys=True)),
                 )
+        era = self.era()
+        assert era is not None
+        return era
+
+    def begin_era(self, *, why: str) -> Era:
+        """A new era under the settings of the present one: its counts and alarms start anew.
+
+        Raises ConfigurationError if there is no era yet.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(
+                "SELECT fingerprint, settings FROM eras ORDER BY era DESC LIMIT 1"
+            ).fetchone()
+            if row is None:
+                raise ConfigurationError("there is no evidence yet, so there is no era to end")
+            connection.execute(
+                "INSERT INTO eras (fingerprint, opened_at, why, settings) VALUES (?, ?, ?, ?)",
+                (row[0], self._clock(), why, row[1]),
+            )
         era = self.era()
         assert era is not None
         return era
@@ -114,6 +136,9 @@ class EvidenceBook(EvidenceView):
             for figure, value in one.figures.items():
                 for stratum in one.strata:
                     counts[one.judged, figure, stratum, value] += 1
+            for (store, figure), value in one.exact.items():
+                for stratum in one.strata:
+                    counts[store, figure, stratum, value] += 1
             for store, ms in one.latencies_ms.items():
                 latencies[store, latency_bucket(ms)] += 1
             for cause, n in one.causes.items():
@@ -135,9 +160,11 @@ class EvidenceBook(EvidenceView):
                 [(era, source, *key, n) for key, n in causes.items()],
             )
             self._record_details(connection, era, source, batch)
-            if source == LIVE:
-                for judged, n in resolved.items():
-                    self._tally(connection, era, judged, {"resolved": n})
+            if source != LIVE:
+                # What was replayed says nothing about the traffic that the change detectors watch.
+                return []
+            for judged, n in resolved.items():
+                self._tally(connection, era, judged, {"resolved": n})
             return self._watch(connection, era, batch, watch_means)
 
     def _record_details(
@@ -149,7 +176,7 @@ class EvidenceBook(EvidenceView):
         if known < QUERIES_COUNTED_MAX:
             connection.executemany(
                 "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
-                [(era, source, one.query_digest) for one in batch],
+                [(era, source, one.query_digest) for one in batch if "recall" in one.figures],
             )
         connection.executemany(
             "INSERT INTO minutes VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET"
@@ -211,6 +238,15 @@ class EvidenceBook(EvidenceView):
         """Forget the change detectors: after a rollback or a flip they start anew."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM watches WHERE era = ?", (era,))
+
+    def clear_replay(self, era: int) -> None:
+        """Forget what was replayed in this era: the same queries twice are no more evidence."""
+        with self._transaction() as connection:
+            for table in ("counts", "latencies", "causes", "minutes", "queries", "worst"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE era = ? AND source = ?",  # noqa: S608 - a constant
+                    (era, REPLAY),
+                )
 
     def record_verification(self, found: Verification) -> None:
         """Keep what a verify found."""

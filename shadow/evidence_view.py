@@ -22,6 +22,7 @@ __all__ = [
     "Tally",
     "Verification",
     "bucket_ms",
+    "end_to_end",
     "latency_bucket",
 ]
 
@@ -43,6 +44,11 @@ def latency_bucket(ms: float) -> int:
 def bucket_ms(bucket: int) -> float:
     """The latency in the middle of a bucket, ms; infinite for a timeout."""
     return math.inf if bucket >= TIMEOUT_BUCKET else math.exp(bucket * _BUCKET_BASE) / 1e3
+
+
+def end_to_end(store: str) -> str:
+    """Under which name the latencies of a store are kept with what the application spent before."""
+    return f"{store} end to end"
 
 
 @dataclass(frozen=True, slots=True)

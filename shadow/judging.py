@@ -1,64 +1,57 @@
 """One mirrored query judged: ask the other store, compare, and find out who was wrong.
 
 The live figure needs no second look at the data. A divergence is then adjudicated by exact scans of
-both stores, within a budget; what the budget leaves over is counted as ``unjudged``.
+both stores, within a budget; what the budget leaves over is counted as ``unjudged``. An audit sample,
+drawn before the results are known, is held against the exact answer whether or not the stores agree:
+two stores may agree and both be wrong.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from shadow.config import GateSettings, MirrorSettings
-from shadow.core.adjudication import Adjudication, Case, RowFacts, RowVersion, adjudicate
+from shadow.core.adjudication import Adjudication
 from shadow.core.comparison import Cause, Comparison, compare, missed
 from shadow.core.phases import FAISS, POSTGRESQL
+from shadow.core.strata import declared, strata_of
 from shadow.evidence import Observed
+from shadow.evidence_view import end_to_end
+from shadow.exact_scans import Allowance, ExactScans, Stores, scored
 from shadow.mirror import Observation
 from shadow.writes.journal import Journal
-from vectorstore.digests import row_digest
-from vectorstore.errors import DeadlineExceeded, StoreUnavailable, VectorStoreError
-from vectorstore.port import Replica
-from vectorstore.types import Answer, Hit, Metric, Query, Record
+from vectorstore.errors import DeadlineExceeded
+from vectorstore.types import Answer, Hit, Metric
 
-__all__ = ["UNJUDGED", "WRONG_SCORES", "QueryJudge", "Stores"]
+__all__ = ["AUDIT_RECALL", "EXACT_RECALL", "UNJUDGED", "WRONG_SCORES", "QueryJudge"]
 
 UNJUDGED = "unjudged"
 WRONG_SCORES = "wrong_scores"
 
-TOLERANCE = 1e-5
+EXACT_RECALL = "exact_recall"
+"""A store's recall against the exact answer, over the divergent queries that were adjudicated."""
+AUDIT_RECALL = "audit_recall"
+"""The same over the audit sample, which says how good a store is and not only where they differ."""
+
 # Rounding of float32 sums of some thousand terms stays well below this; a wrong operator does not.
 SCORE_TOLERANCE = 1e-4
 ADJUDICATIONS_PER_S_MAX = 5.0
+# Of their own, so that whether a query is audited never depends on how others came out.
+AUDITS_PER_S_MAX = 5.0
 TEXT_EXCERPT_MAX = 160
 
 
-class ExactStore(Replica, Protocol):
-    """A store that can also answer exactly, by looking at every row."""
-
-    def search_exact(self, query: Query) -> Answer: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """Gives both stores as they are now; either may raise StoreUnavailable."""
-
-    faiss: Callable[[], ExactStore]
-    postgresql: Callable[[], ExactStore]
-
-    def by_name(self, name: str) -> ExactStore:
-        """The store of this name."""
-        return self.faiss() if name == FAISS else self.postgresql()
-
-
 class QueryJudge:
-    """Judges observations, one after another, in the mirror's thread."""
+    """Judges observations. ``draw``: uniform on [0, 1), anew for each query; decides on audits.
+
+    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries.
+    """
 
     def __init__(
         self,
@@ -68,21 +61,26 @@ class QueryJudge:
         metric: Metric,
         mirror: MirrorSettings,
         gate: GateSettings,
+        adjudications_per_s_max: float = ADJUDICATIONS_PER_S_MAX,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._stores = stores
-        self._journal = journal
-        self._metric = metric
+        self._scans = ExactScans(
+            stores=stores, journal=journal, metric=metric, timeout_ms=mirror.timeout_ms
+        )
         self._mirror = mirror
         self._gate = gate
-        self._tokens = ADJUDICATIONS_PER_S_MAX
-        self._refilled_at = time.monotonic()
+        self._strata = declared(gate.strata)
+        self._adjudications = Allowance(adjudications_per_s_max)
+        self._audits = Allowance(max(adjudications_per_s_max, AUDITS_PER_S_MAX))
+        self._draw = draw
 
     def judge(self, seen: Observation) -> Observed:
         """What this query shows of the store that did not answer, and of the one that did."""
         judged = POSTGRESQL if seen.answered_by == FAISS else FAISS
-        digest = blake2b(seen.query.vector.tobytes(), digest_size=8).digest()
         if seen.hits is None:
-            return self._failed_primary(seen, judged, digest)
+            return self._failed_primary(seen, judged)
+        audited = self._draw() < self._mirror.audit_rate and self._audits.take()
         query = replace(seen.query, timeout_ms=self._mirror.timeout_ms)
         started = time.perf_counter()
         shadow: Answer | None = None
@@ -95,100 +93,104 @@ class QueryJudge:
         else:
             latency_ms = (time.perf_counter() - started) * 1e3
             comparison = self._compare(seen, shadow)
-        return self._observed(seen, shadow, judged, digest, comparison, latency_ms)
+        return self._observed(seen, shadow, judged, comparison, latency_ms, audited=audited)
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
         hits = seen.hits or ()
-        struck = self._struck(seen.applied_seq, shadow.applied_seq)
+        struck = self._scans.struck(seen.applied_seq, shadow.applied_seq)
         same = not struck and [hit.id for hit in hits] == [hit.id for hit in shadow.hits]
         return compare(
-            _scored(hits),
-            _scored(shadow.hits),
+            scored(hits),
+            scored(shadow.hits),
             k=seen.query.k,
-            tolerance=0.0 if same else self._tolerance(seen),
+            tolerance=0.0 if same else self._scans.tolerance(seen.query, hits, seen.answered_by),
             live=lambda record_id: bool(self._stores.by_name(seen.answered_by).get([record_id])),
             struck=struck,
         )
-
-    def _struck(self, *seqs: int) -> frozenset[str]:
-        low, high = min(seqs), max(seqs)
-        return frozenset(self._journal.ids_between(low, high)) if low < high else frozenset()
-
-    def _tolerance(self, seen: Observation) -> float:
-        return TOLERANCE * self._scale(seen.query, seen.hits or (), seen.answered_by)
-
-    def _scale(self, query: Query, hits: Sequence[Hit], store: str) -> float:
-        """|q| |x| with the farthest hit as x: what rounding is relative to."""
-        if self._metric is Metric.COSINE or not hits:
-            return 1.0
-        found = self._stores.by_name(store).get([hits[-1].id])
-        length = float(np.linalg.norm(found[0].embedding)) if found else 1.0
-        return max(1.0, float(np.linalg.norm(query.vector)) * length)
 
     def _observed(
         self,
         seen: Observation,
         shadow: Answer | None,
         judged: str,
-        digest: bytes,
         comparison: Comparison,
         latency_ms: float,
+        *,
+        audited: bool,
     ) -> Observed:
-        answered = shadow is not None
         causes: dict[str, int] = {}
         wrong_scores = shadow is not None and self._scores_differ(seen, shadow)
         recall = 0.0 if wrong_scores else comparison.recall
         figures = {
             "recall": recall,
             "top1": float(comparison.top1_agrees and not wrong_scores),
-            "success": float(answered),
-            "latency": float(latency_ms <= self._gate.latency_budget_ms),
+            "success": float(shadow is not None),
+            **self._in_time(seen, latency_ms),
         }
-        if not answered:
-            causes[str(comparison.cause)] = comparison.expected
-        elif wrong_scores:
-            causes[WRONG_SCORES] = max(comparison.expected, 1)
+        exact: dict[tuple[str, str], float] = {}
         primary_recall = 1.0
-        if answered and recall < 1.0 and not wrong_scores:
-            verdict = self._adjudicate(seen, shadow, judged)
-            if verdict is None:
+        if shadow is None:
+            causes[str(comparison.cause)] = comparison.expected
+            if audited:
+                exact[judged, AUDIT_RECALL] = 0.0
+        else:
+            divergent = recall < 1.0 and not wrong_scores
+            found = self._against_exact(seen, shadow, divergent=divergent, audited=audited)
+            if wrong_scores:
+                causes[WRONG_SCORES] = max(comparison.expected, 1)
+            elif divergent and found is None:
                 causes[UNJUDGED] = max(len(comparison.missing), 1)
-            else:
-                causes.update({cause.value: n for cause, n in verdict.causes.items()})
-                if verdict.shadow_recall is not None:
-                    figures["exact_recall"] = verdict.shadow_recall
-                if verdict.primary_recall is not None:
-                    primary_recall = verdict.primary_recall
-        watched = {name: figures[name] for name in ("recall", "success", "latency")}
+            if found is not None:
+                if divergent:
+                    causes.update({cause.value: n for cause, n in found.causes.items()})
+                    exact |= _recalls(EXACT_RECALL, seen.answered_by, judged, found)
+                if audited:
+                    exact |= _recalls(AUDIT_RECALL, seen.answered_by, judged, found)
+                if found.primary_recall is not None:
+                    primary_recall = found.primary_recall
+        watched = {name: value for name, value in figures.items() if name != "top1"}
         if judged == FAISS:
-            in_time = seen.latency_ms <= self._gate.latency_budget_ms
-            watched = {"recall": primary_recall, "success": 1.0, "latency": float(in_time)}
-        strata = ("all",)
-        detail = None
-        if recall < 1.0:
-            detail = self._detail(seen, shadow, recall, latency_ms, causes)
+            watched = {"recall": primary_recall, "success": 1.0} | self._in_time(
+                seen, seen.latency_ms
+            )
         return Observed(
             judged=judged,
             figures=figures,
-            strata=strata,
-            latencies_ms={seen.answered_by: seen.latency_ms, judged: latency_ms},
-            query_digest=digest,
+            strata=self._strata_of(seen),
+            latencies_ms=_latencies(seen, judged, latency_ms),
+            query_digest=_digest(seen),
             at=seen.at,
             causes=causes,
             watched=watched,
-            detail=detail,
+            exact=exact,
+            detail=_detail(seen, shadow, recall, latency_ms, causes) if recall < 1.0 else None,
         )
 
-    def _failed_primary(self, seen: Observation, judged: str, digest: bytes) -> Observed:
+    def _failed_primary(self, seen: Observation, judged: str) -> Observed:
         """The primary failed: nothing to compare with, and an error of the primary's own."""
         return Observed(
             judged=judged,
             figures={},
-            strata=("all",),
+            strata=self._strata_of(seen),
             latencies_ms={seen.answered_by: math.inf},
-            query_digest=digest,
+            query_digest=_digest(seen),
             at=seen.at,
             watched={} if judged == POSTGRESQL else {"success": 0.0, "latency": 0.0},
+        )
+
+    def _in_time(self, seen: Observation, latency_ms: float) -> dict[str, float]:
+        """Whether the budget was met; nothing if it counts a time that the application did not tell."""
+        spent_ms: float | None = 0.0
+        if self._gate.latency_scope == "end_to_end":
+            spent_ms = seen.query.spent_ms
+        if spent_ms is None:
+            return {}
+        return {"latency": float(spent_ms + latency_ms <= self._gate.latency_budget_ms)}
+
+    def _strata_of(self, seen: Observation) -> tuple[str, ...]:
+        query = seen.query
+        return strata_of(
+            self._strata, k=query.k, filtered=query.filter is not None, label=query.label
         )
 
     def _scores_differ(self, seen: Observation, shadow: Answer) -> bool:
@@ -200,94 +202,63 @@ class QueryJudge:
                 continue
             gap = abs(hit.score - other.score)
             # The scale costs a look at the store, so it is only worked out where it might matter.
-            if not gap <= SCORE_TOLERANCE and not gap <= SCORE_TOLERANCE * self._scale(
+            if not gap <= SCORE_TOLERANCE and not gap <= SCORE_TOLERANCE * self._scans.scale(
                 seen.query, seen.hits or (), seen.answered_by
             ):
                 return True
         return False
 
-    def _may_adjudicate(self) -> bool:
-        now = time.monotonic()
-        self._tokens = min(
-            ADJUDICATIONS_PER_S_MAX,
-            self._tokens + (now - self._refilled_at) * ADJUDICATIONS_PER_S_MAX,
-        )
-        self._refilled_at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
-
-    def _adjudicate(
-        self, seen: Observation, shadow: Answer | None, judged: str
+    def _against_exact(
+        self, seen: Observation, shadow: Answer, *, divergent: bool, audited: bool
     ) -> Adjudication | None:
-        if shadow is None or not self._may_adjudicate():
+        if not audited and not (divergent and self._adjudications.take()):
             return None
-        try:
-            return self._held_against_exact(seen, shadow, judged)
-        except (StoreUnavailable, VectorStoreError):
-            return None
-
-    def _held_against_exact(self, seen: Observation, shadow: Answer, judged: str) -> Adjudication:
-        ours, theirs = self._stores.by_name(seen.answered_by), self._stores.by_name(judged)
-        wide = replace(seen.query, timeout_ms=self._mirror.timeout_ms * 10)
-        our_exact, their_exact = ours.search_exact(wide), theirs.search_exact(wide)
-        struck = self._struck(
-            seen.applied_seq, shadow.applied_seq, our_exact.applied_seq, their_exact.applied_seq
-        )
-        if struck:
-            wide = replace(wide, k=min(seen.query.k + len(struck), 1000))
-            our_exact, their_exact = ours.search_exact(wide), theirs.search_exact(wide)
-        ids = sorted(
-            {
-                hit.id
-                for hits in (seen.hits or (), shadow.hits, our_exact.hits, their_exact.hits)
-                for hit in hits
-            }
-        )
-        our_rows, their_rows = _versions(ours.get(ids)), _versions(theirs.get(ids))
-        return adjudicate(
-            Case(
-                k=seen.query.k,
-                tolerance=self._tolerance(seen),
-                primary=_scored(seen.hits or ()),
-                shadow=_scored(shadow.hits),
-                primary_exact=_scored(our_exact.hits),
-                shadow_exact=_scored(their_exact.hits),
-                facts={name: RowFacts(our_rows.get(name), their_rows.get(name)) for name in ids},
-                struck=struck,
-            )
-        )
-
-    def _detail(
-        self,
-        seen: Observation,
-        shadow: Answer | None,
-        recall: float,
-        latency_ms: float,
-        causes: Mapping[str, int],
-    ) -> dict[str, Any]:
-        return {
-            "label": seen.query.label,
-            "k": seen.query.k,
-            "at": seen.at,
-            "recall": recall,
-            "causes": dict(causes),
-            "answered_by": seen.answered_by,
-            "primary_hits": _shown(seen.hits or ()),
-            "shadow_hits": _shown(shadow.hits if shadow else ()),
-            "primary_ms": seen.latency_ms,
-            "shadow_ms": None if math.isinf(latency_ms) else latency_ms,
-        }
+        ours = Answer(list(seen.hits or ()), seen.answered_by, seen.applied_seq)
+        return self._scans.judged(seen.query, ours, shadow)
 
 
-def _scored(hits: Sequence[Hit]) -> list[tuple[str, float]]:
-    return [(hit.id, hit.score) for hit in hits]
+def _recalls(
+    figure: str, primary: str, shadow: str, found: Adjudication
+) -> dict[tuple[str, str], float]:
+    both = {(primary, figure): found.primary_recall, (shadow, figure): found.shadow_recall}
+    return {key: recall for key, recall in both.items() if recall is not None}
+
+
+def _latencies(seen: Observation, judged: str, latency_ms: float) -> dict[str, float]:
+    """By store; and end to end, if the application says what it spent before the search."""
+    own = {seen.answered_by: seen.latency_ms, judged: latency_ms}
+    spent_ms = seen.query.spent_ms
+    if spent_ms is None:
+        return own
+    return own | {end_to_end(store): spent_ms + ms for store, ms in own.items()}
+
+
+def _digest(seen: Observation) -> bytes:
+    """Two queries are the same if vector, k and filter are."""
+    text = f"{seen.query.k} {seen.query.filter}".encode()
+    return blake2b(seen.query.vector.tobytes() + text, digest_size=8).digest()
+
+
+def _detail(
+    seen: Observation,
+    shadow: Answer | None,
+    recall: float,
+    latency_ms: float,
+    causes: Mapping[str, int],
+) -> dict[str, Any]:
+    return {
+        "label": seen.query.label,
+        "k": seen.query.k,
+        "at": seen.at,
+        "recall": recall,
+        "causes": dict(causes),
+        "answered_by": seen.answered_by,
+        "primary_hits": _shown(seen.hits or ()),
+        "shadow_hits": _shown(shadow.hits if shadow else ()),
+        "primary_ms": seen.latency_ms,
+        "shadow_ms": None if math.isinf(latency_ms) else latency_ms,
+    }
 
 
 def _shown(hits: Sequence[Hit]) -> list[tuple[str, float, str]]:
     return [(hit.id, hit.score, hit.text[:TEXT_EXCERPT_MAX]) for hit in hits]
-
-
-def _versions(records: Sequence[Record]) -> dict[str, RowVersion]:
-    return {r.id: RowVersion(r.seq, f"{row_digest(r, 'crc32c'):016x}") for r in records}

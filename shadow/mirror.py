@@ -12,7 +12,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ class Mirror:
     """A bounded queue, a thread, and a budget.
 
     ``judge`` asks the other store and compares; ``era`` gives the era in force;
-    ``watch_means`` the means below which the change detectors look.
+    ``watch_means`` the means below which the change detectors look; ``keep`` may capture queries.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class Mirror:
         era: Callable[[], int],
         watch_means: dict[str, float],
         settings: MirrorSettings,
+        keep: Callable[[Sequence[Query]], None] | None = None,
     ) -> None:
         self._evidence = evidence
+        self._keep = keep
         self._judge = judge
         self._era = era
         self._watch_means = watch_means
@@ -187,6 +189,8 @@ class Mirror:
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
             log.warning("change_alarm", store=POSTGRESQL, figure=figure)
         self._tell(era, results)
+        if self._keep is not None:
+            self._keep([observation.query for observation in batch])
 
     def _tell(self, era: int, results: list[Observed]) -> None:
         if self._settings.events == "each":
@@ -211,4 +215,10 @@ class Mirror:
 
 
 def _copied(query: Query) -> Query:
-    return Query(np.array(query.vector, dtype=np.float32), query.k, query.filter, label=query.label)
+    return Query(
+        np.array(query.vector, dtype=np.float32),
+        query.k,
+        query.filter,
+        label=query.label,
+        spent_ms=query.spent_ms,
+    )

@@ -69,7 +69,10 @@ class Migration:
         Raises StoreUnavailable when PostgreSQL cannot be asked.
         """
         settings = settings_of_answers(
-            faiss.describe(), self.link.store().describe(), self.settings.gate
+            faiss.describe(),
+            self.link.store().describe(),
+            self.settings.gate,
+            embedding_model=self.settings.embedding_model,
         )
         return open_era(self.evidence, settings)
 
@@ -228,6 +231,8 @@ class _PostgresqlOpener:
                 ef_search=section.ef_search,
                 iterative_scan=section.iterative_scan,
                 exact_rows_max=section.exact_rows_max,
+                index_type=section.index_type,
+                rerank_factor=section.rerank_factor,
                 hnsw_m=section.hnsw_m,
                 hnsw_ef_construction=section.hnsw_ef_construction,
                 maintenance_work_mem=section.maintenance_work_mem,

@@ -348,7 +348,8 @@ class Router:
                         for seq, (record_id, record) in enumerate(entries, appended.first_seq)
                     ]
                 )
-            if self._route.postgresql_share > 0 and self._breakers[POSTGRESQL].allows():
+            # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
+            if self._route.postgresql_share > 0 and not self._breakers[POSTGRESQL].is_open:
                 self._postgresql.follow(
                     upto=appended.last_seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3
                 )

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+from shadow.captures import CaptureBook
 from shadow.config import Settings, load_settings
 from shadow.core.phases import Wanted
-from shadow.judging import QueryJudge, Stores
+from shadow.exact_scans import Stores
+from shadow.judging import QueryJudge
 from shadow.mirror import Mirror
-from shadow.opening import open_migration, who
+from shadow.opening import Migration, open_migration, who
 from shadow.router import Router
 from shadow.steward import Steward
+from shadow.writes.followers import FaissFollower
+from vectorstore.errors import StoreUnavailable
 
 __all__ = ["open_router"]
+
+
+class _EraClock:
+    """The era that evidence belongs to. Looked at anew when a process begins to mirror, so that a
+    setting that changed while it was down counts from the first query; the steward does so later."""
+
+    def __init__(self, migration: Migration, faiss: FaissFollower) -> None:
+        self._migration = migration
+        self._faiss = faiss
+        self._looked = False
+
+    def number(self) -> int:
+        """Raises StoreUnavailable if there was never an era and PostgreSQL cannot be asked."""
+        known = self._migration.evidence.era()
+        if not self._looked:
+            try:
+                known = self._migration.look_at_era(self._faiss.store)
+                self._looked = True
+            except StoreUnavailable:
+                if known is None:
+                    raise
+        assert known is not None
+        return known.number
 
 
 def open_router(settings: Settings | None = None) -> Router:
@@ -25,8 +52,7 @@ def open_router(settings: Settings | None = None) -> Router:
             migration.routes.ask_at_start(Wanted(migration.settings.primary), who=who("start"))
         faiss = migration.load_faiss()
 
-        def era() -> int:
-            return (migration.evidence.era() or migration.look_at_era(faiss.store)).number
+        era = _EraClock(migration, faiss)
 
         gate = migration.settings.gate
         judge = QueryJudge(
@@ -36,21 +62,26 @@ def open_router(settings: Settings | None = None) -> Router:
             mirror=migration.settings.mirror,
             gate=gate,
         )
+        captures = CaptureBook(
+            migration.settings.state_directory.absolute(), migration.settings.evidence
+        )
         mirror = Mirror(
             evidence=migration.evidence,
             judge=judge.judge,
-            era=era,
+            era=era.number,
             watch_means={
                 "recall": gate.recall_min,
                 "success": gate.success_min,
                 "latency": gate.latency_share_min,
             },
             settings=migration.settings.mirror,
+            keep=captures.add,
         )
         steward: Steward | None = None
 
         def stop() -> None:
             mirror.close()
+            captures.close()
             if steward is not None:
                 steward.stop()
             migration.close()

@@ -102,9 +102,6 @@ class Steward:
         if follower.standing.halted is not None:
             return BACKOFF_S_MAX
         try:
-            store = self._migration.link.open()
-            if not follower.look().following:
-                store.bind(self._migration.journal.incarnation)
             follower.follow()
         except VectorStoreError as error:
             follower.lost(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,15 +16,18 @@ from shadow.core.gate import (
     GateInputs,
     GateThresholds,
     Hold,
+    LatencyRatio,
     Undecided,
     Verdict,
     evaluate,
 )
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.evidence_view import EvidenceView
+from shadow.evidence_view import LIVE, EvidenceView, end_to_end
 from shadow.lag import LagClock
 
 __all__ = ["VerdictDesk", "open_sentences", "verdict_facts"]
+
+LATENCY_QUANTILE = 0.95
 
 
 class VerdictDesk:
@@ -54,48 +58,79 @@ class VerdictDesk:
         """The verdict at the level that an automatic flip accepts."""
         return self.verdict(self._settings.alpha_automatic)
 
-    def verdict(self, alpha: float) -> Verdict:
-        """The gate's verdict at ``alpha``."""
+    def verdict(self, alpha: float, *, source: str = LIVE) -> Verdict:
+        """The gate's verdict at ``alpha``. What was replayed need not have taken any time."""
         settings = self._settings
         return evaluate(
-            self.inputs(),
+            self.inputs(source=source),
             GateThresholds(
                 alpha=alpha,
                 distinct_queries_min=settings.distinct_queries_min,
-                duration_s_min=settings.duration_s_min,
+                duration_s_min=settings.duration_s_min if source == LIVE else 0.0,
                 drops_share_max=settings.drops_share_max,
                 verify_age_s_max=settings.verify_age_s_max,
             ),
         )
 
-    def inputs(self) -> GateInputs:
-        """What the gate is told: the era's live evidence, with every hole in it counted as a miss."""
+    def inputs(self, *, source: str = LIVE) -> GateInputs:
+        """What the gate is told: the era's evidence, with every hole in it counted as a miss.
+
+        A hole belongs to no known stratum, so it counts in each.
+        """
         era = self._evidence.era()
         found = self._evidence.verification()
         number = 0 if era is None else era.number
+        counts = self._evidence.counts(number, POSTGRESQL, source=source)
         tally = self._evidence.total(number, POSTGRESQL)
-        counts = self._evidence.counts(number, POSTGRESQL)
-        holes = {0.0: tally.dropped + tally.lost} if tally.dropped + tally.lost else {}
-        thresholds = {
-            "recall": self._settings.recall_min,
-            "success": self._settings.success_min,
-            "latency": self._settings.latency_share_min,
-        }
-        if self._settings.top1_min is not None:
-            thresholds["top1"] = self._settings.top1_min
+        sampled, missing = tally.sampled, tally.dropped + tally.lost
+        if source != LIVE:
+            sampled, missing = sum(counts.get(("success", POOLED), {}).values()), 0
+        holes = {0.0: missing} if missing else {}
         return GateInputs(
             figures=[
-                FigureCounts(name, POOLED, threshold, merge(counts.get((name, POOLED), {}), holes))
-                for name, threshold in thresholds.items()
+                FigureCounts(
+                    name, stratum, threshold, merge(counts.get((name, stratum), {}), holes)
+                )
+                for stratum in (POOLED, *self._settings.strata)
+                for name, threshold in self._thresholds().items()
             ],
-            distinct_queries=self._evidence.distinct_queries(number),
+            distinct_queries=self._evidence.distinct_queries(number, source=source),
             elapsed_s=0.0 if era is None else self._clock() - era.opened_at,
-            sampled=tally.sampled,
-            dropped=tally.dropped + tally.lost,
+            sampled=sampled,
+            dropped=missing,
             lag_entries={FAISS: 0, POSTGRESQL: self._lag_entries()},
             verify_age_s=None if found is None else self._clock() - found.at,
             verify_clean=None if found is None else _clean(found.state),
             change_alarm=self._evidence.alarm(number) is not None,
+            ratio=self._ratio(number, source, missing),
+        )
+
+    def _thresholds(self) -> dict[str, float]:
+        settings = self._settings
+        found = {
+            "recall": settings.recall_min,
+            "success": settings.success_min,
+            "latency": settings.latency_share_min,
+        }
+        if settings.top1_min is not None:
+            found["top1"] = settings.top1_min
+        return found
+
+    def _ratio(self, era: int, source: str, missing: int) -> LatencyRatio | None:
+        settings = self._settings
+        if settings.latency_ratio_max is None:
+            return None
+        faiss, postgresql = FAISS, POSTGRESQL
+        if settings.latency_scope == "end_to_end":
+            faiss, postgresql = end_to_end(FAISS), end_to_end(POSTGRESQL)
+        shadow = dict(self._evidence.latencies(era, postgresql, source=source))
+        if missing:
+            shadow[math.inf] = shadow.get(math.inf, 0) + missing
+        return LatencyRatio(
+            dict(self._evidence.latencies(era, faiss, source=source)),
+            shadow,
+            LATENCY_QUANTILE,
+            settings.latency_ratio_max,
         )
 
     def behind(self) -> str | None:

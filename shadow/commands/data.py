@@ -69,6 +69,7 @@ def backfill(
     interrupted, run it again: it goes on after the last block that was committed. When it is done,
     queries are mirrored and evidence begins to gather.
     """
+    from shadow.evidence_view import Verification
     from shadow.opening import who
     from shadow.writes.backfill import backfill as run
 
@@ -97,6 +98,12 @@ def backfill(
         progress.update(task, completed=result.rows, total=result.rows)
         opened.postgresql.follow()
         opened.look_at_era(opened.load_faiss().store)
+        # What was verified before was another copy.
+        opened.evidence.record_verification(
+            Verification(
+                time.time(), "could not check", 0, 0, "", "the table was filled anew; verify again"
+            )
+        )
         opened.routes.note(
             who=who("backfill"),
             what="backfilled",

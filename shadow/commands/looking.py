@@ -17,7 +17,7 @@ from shadow.commands.running import (
     print_json,
 )
 
-__all__ = ["report", "status"]
+__all__ = ["report", "settings", "status"]
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -101,3 +101,16 @@ def _print_status(found: dict[str, Any]) -> None:
     ]  # fmt: skip
     for name, value in lines:
         out.print(f"{name:<12} {value}", markup=False)
+
+
+def settings(
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="As a commented TOML file (default).")
+    ] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As the reference page.")] = False,
+) -> None:
+    """Print every setting with its default, unit, bounds and meaning."""
+    from shadow.settings_reference import as_markdown as markdown
+    from shadow.settings_reference import as_toml as toml
+
+    typer.echo(markdown() if as_markdown and not as_toml else toml(), nl=False)

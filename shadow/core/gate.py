@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 POOLED = "all"
-"""The stratum of all traffic that no declared stratum takes."""
+"""The stratum of all traffic; what no declared stratum takes is judged in it alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,19 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from shadow.core import bounded_mean
 from shadow.core.gate import POOLED, Hold, Pass, Undecided, Verdict
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.evidence_view import REPLAY, EvidenceView, Tally
+from shadow.core.quantile_ratio import Ratio
+from shadow.evidence_view import LIVE, REPLAY, EvidenceView, Tally, end_to_end
+from shadow.judging import AUDIT_RECALL, EXACT_RECALL
 from shadow.opening import Migration
 from shadow.report.meanings import MEANINGS
 from shadow.report.model import (
     Adjudication,
     AuditEntry,
     Cause,
+    Condition,
     Era,
     ExactRecall,
     Figure,
@@ -42,29 +46,35 @@ CDF_POINTS_MAX = 200
 PACKAGES = ("shadow-cutover", "faiss-cpu", "numpy", "pgvector", "psycopg")
 
 
-def collect(migration: Migration, *, subject: str) -> ParityReport:
+def collect(migration: Migration, *, subject: str, source: str = LIVE) -> ParityReport:
     """The report of the era in force. ``subject``: what is migrated, as its owners call it.
+    ``source``: live evidence, or what was replayed, which is kept apart and flips nothing.
 
-    PostgreSQL is judged while it is the shadow; after the flip the report shows FAISS's agreement with
-    it, and the gate's verdict from before stays readable in the audit log.
+    PostgreSQL is what is judged, before and after the flip. What the reverse shadow showed of FAISS,
+    which decides how good the way back is, is a figure of its own.
     """
     now = time.time()
     evidence, route = migration.evidence, migration.routes.current()
-    verdict = migration.desk.ready()
-    judged = FAISS if route.primary == POSTGRESQL else POSTGRESQL
+    alpha = migration.settings.gate.alpha_ready
+    verdict = migration.desk.verdict(alpha, source=source)
+    judged = POSTGRESQL
+    mirrored = FAISS if route.primary == POSTGRESQL else POSTGRESQL
     era = evidence.era()
     number = 0 if era is None else era.number
-    counts = evidence.counts(number, judged)
+    counts = evidence.counts(number, judged, source=source)
     tally = evidence.total(number, judged)
-    minutes = evidence.minutes(number, judged)
-    alpha = migration.settings.gate.alpha_ready
+    if source != LIVE:
+        replayed = sum(counts.get(("success", POOLED), {}).values())
+        tally = Tally(offered=replayed, sampled=replayed, resolved=replayed)
+    minutes = evidence.minutes(number, judged, source=source)
+    audited = evidence.counts(number, FAISS, source=source)
     return ParityReport(
         generated_at=_iso(now),
         subject=subject,
         verdict=_word(verdict),
         phase=route.phase.value,
         primary=route.primary,
-        shadow_store=judged if route.mirrors else None,
+        shadow_store=mirrored if route.mirrors else None,
         era=Era(
             id=number,
             opened_at=_iso(now if era is None else era.opened_at),
@@ -77,20 +87,22 @@ def collect(migration: Migration, *, subject: str) -> ParityReport:
         needs=() if isinstance(verdict, Pass) else verdict.needs,
         measured_from=None if era is None else _iso(era.opened_at),
         measured_until=_iso(minutes[-1][0] + 60) if minutes else None,
-        figures=_figures(verdict),
+        figures=_figures(verdict) + _way_back(migration, number, alpha),
         recall_histogram=tuple(sorted(counts.get(("recall", POOLED), {}).items())),
         timeline=tuple(TimelinePoint(_iso(at), mean, n) for at, mean, n in minutes),
-        latency=tuple(_latency(evidence, number, store) for store in (FAISS, POSTGRESQL)),
+        headline="" if source == LIVE else _replay_headline(verdict, tally.resolved),
+        conditions=_conditions(verdict),
+        latency=_latencies(evidence, number, source),
         latency_budget_ms=migration.settings.gate.latency_budget_ms,
         causes=tuple(
             Cause(cause, n, MEANINGS.get(cause, ""))
-            for cause, n in evidence.causes(number, judged).items()
+            for cause, n in evidence.causes(number, judged, source=source).items()
         ),
-        adjudication=_adjudication(counts, judged),
-        worst=tuple(map(_worst, evidence.worst(number, judged, limit=WORST_SHOWN))),
+        adjudication=_adjudication({FAISS: audited, POSTGRESQL: counts}, judged),
+        worst=tuple(map(_worst, evidence.worst(number, judged, limit=WORST_SHOWN, source=source))),
         verification=_verification(evidence, now),
         lag=_lag(migration),
-        sampling=_sampling(evidence, number, judged, tally, counts),
+        sampling=_sampling(evidence, number, judged, tally, counts, source),
         settings={} if era is None else dict(era.settings),
         versions=_versions(),
         audit=tuple(
@@ -120,8 +132,57 @@ def _figures(verdict: Verdict) -> tuple[Figure, ...]:
     )
 
 
-def _latency(evidence: EvidenceView, era: int, store: str) -> StoreLatency:
-    buckets = evidence.latencies(era, store)
+def _way_back(migration: Migration, era: int, alpha: float) -> tuple[Figure, ...]:
+    """FAISS's agreement with PostgreSQL since the flip; it decides nothing."""
+    counts = migration.evidence.counts(era, FAISS).get(("recall", POOLED), {})
+    if not counts:
+        return ()
+    threshold = migration.settings.gate.recall_min
+    return (
+        Figure(
+            name="recall",
+            stratum="FAISS after the flip",
+            queries=sum(counts.values()),
+            mean=bounded_mean.mean(counts),
+            lower_bound=bounded_mean.lower_bound(counts, alpha),
+            threshold=threshold,
+            passed=bounded_mean.passes(counts, threshold, alpha),
+            queries_needed=bounded_mean.queries_needed(counts, threshold, alpha),
+        ),
+    )
+
+
+def _replay_headline(verdict: Verdict, queries: int) -> str:
+    return (
+        f"{queries:,} replayed queries, which are no live evidence and flip nothing: "
+        f"{_word(verdict)} by the same thresholds."
+    )
+
+
+def _conditions(verdict: Verdict) -> tuple[Condition, ...]:
+    ratio = verdict.ratio
+    if ratio is None:
+        return ()
+    return (
+        Condition(
+            f"PostgreSQL's p{100 * ratio.quantile:g} at most {ratio.ratio_max:g} times FAISS's",
+            ratio.ratio is Ratio.WITHIN,
+            f"PostgreSQL's lies from {ratio.shadow.lower:.3g} to {ratio.shadow.upper:.3g} ms, "
+            f"FAISS's from {ratio.primary.lower:.3g} to {ratio.primary.upper:.3g} ms",
+        ),
+    )
+
+
+def _latencies(evidence: EvidenceView, era: int, source: str) -> tuple[StoreLatency, ...]:
+    """Of both stores, and end to end where the application says what it spent before."""
+    stores = (FAISS, POSTGRESQL)
+    found = [_latency(evidence, era, store, source) for store in stores]
+    whole = [_latency(evidence, era, end_to_end(store), source) for store in stores]
+    return tuple(found + [one for one in whole if one.count])
+
+
+def _latency(evidence: EvidenceView, era: int, store: str, source: str) -> StoreLatency:
+    buckets = evidence.latencies(era, store, source=source)
     total = sum(n for _, n in buckets)
     timeouts = sum(n for ms, n in buckets if math.isinf(ms))
     answered = [(ms, n) for ms, n in buckets if not math.isinf(ms)]
@@ -148,16 +209,24 @@ def _percentile(cdf: Sequence[tuple[float, float]], share: float) -> float | Non
 
 
 def _adjudication(
-    counts: Mapping[tuple[str, str], Mapping[float, int]], judged: str
+    counts: Mapping[str, Mapping[tuple[str, str], Mapping[float, int]]], judged: str
 ) -> Adjudication | None:
-    recalls = counts.get(("recall", POOLED), {})
-    exact = counts.get(("exact_recall", POOLED), {})
+    recalls = counts[judged].get(("recall", POOLED), {})
     divergent = sum(n for value, n in recalls.items() if value < 1.0)
-    judged_n = sum(exact.values())
-    if not divergent:
+    samples = {AUDIT_RECALL: "audit, drawn before results", EXACT_RECALL: "divergent queries only"}
+    found = {
+        (store, figure): ExactRecall(store, sum(values.values()), bounded_mean.mean(values), sample)
+        for figure, sample in samples.items()
+        for store, figures in counts.items()
+        if (values := figures.get((figure, POOLED)))
+    }
+    if not divergent and not found:
         return None
-    mean = sum(value * n for value, n in exact.items()) / judged_n if judged_n else None
-    return Adjudication(divergent, judged_n, 0, (ExactRecall(judged, judged_n, mean),))
+    adjudicated, audited = (
+        max((one.queries for (_, name), one in found.items() if name == figure), default=0)
+        for figure in (EXACT_RECALL, AUDIT_RECALL)
+    )
+    return Adjudication(divergent, adjudicated, audited, tuple(found.values()))
 
 
 def _worst(detail: Mapping[str, Any]) -> WorstQuery:
@@ -206,6 +275,7 @@ def _sampling(
     judged: str,
     tally: Tally,
     counts: Mapping[tuple[str, str], Mapping[float, int]],
+    source: str,
 ) -> Sampling:
     replayed = evidence.counts(era, judged, source=REPLAY).get(("recall", POOLED), {})
     strata = tuple(
@@ -217,7 +287,7 @@ def _sampling(
         offered=tally.offered,
         sampled=tally.sampled,
         compared=tally.resolved,
-        distinct=evidence.distinct_queries(era),
+        distinct=evidence.distinct_queries(era, source=source),
         dropped=tally.dropped,
         lost=tally.lost,
         replayed=sum(replayed.values()),

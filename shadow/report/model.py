@@ -130,11 +130,12 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class ExactRecall:
-    """One store's recall against an exact scan, over the audit sample."""
+    """One store's recall against an exact scan, over one sample of the queries."""
 
     store: str
     queries: int
     recall: float | None
+    sample: str = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,8 @@ class ParityReport:
 
     ``subject``: what is migrated, as its owners call it. ``headline``: the verdict in a sentence; left
     empty, it is composed from the figures. ``reasons`` say why it holds, ``needs`` what is missing.
-    ``alpha``: the chance of a false pass that this era promises. ``shadow_store`` is None when nothing
+    ``alpha``: the chance of a false pass that this era promises. The evidence is on ``judged``, held
+    against ``reference``, whoever answers now. ``shadow_store`` is None when nothing
     is mirrored. ``latency_budget_ms``: the objective that the latency figure counts against.
     ``settings``: keys may be grouped by a prefix and a dot, such as `postgresql.ef_search`.
     """
@@ -250,6 +252,8 @@ class ParityReport:
     primary: str
     shadow_store: str | None
     era: Era
+    judged: str = "postgresql"
+    reference: str = "faiss"
     alpha: float = 0.05
     headline: str = ""
     reasons: tuple[str, ...] = ()

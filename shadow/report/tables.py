@@ -77,11 +77,11 @@ def facts(report: ParityReport) -> tuple[Fact, ...]:
         bound += f"; threshold {words.share(recall.threshold)}"
         found.append(Fact(words.figure_title(recall), words.share(recall.mean), bound))
     tails = {item.store: words.milliseconds(item.percentiles.p95) for item in report.latency}
-    if report.shadow_store in tails:
-        others = [
-            f"{words.store_name(s)} {t}" for s, t in tails.items() if s != report.shadow_store
-        ]
-        found.append(Fact(f"{shadow}, p95", tails[report.shadow_store], "; ".join(others)))
+    if report.judged in tails:
+        others = [f"{words.store_name(s)} {t}" for s, t in tails.items() if s != report.judged]
+        found.append(
+            Fact(f"{words.store_name(report.judged)}, p95", tails[report.judged], "; ".join(others))
+        )
     checked = report.verification
     note = f"{words.age(checked.age_s)} ago" if checked.age_s is not None else ""
     rows = f"{words.count(checked.rows)} rows" if checked.rows is not None else ""
@@ -212,9 +212,14 @@ def exact_recall(report: ParityReport) -> Table:
     found = report.adjudication.exact_recall if report.adjudication else ()
     return Table(
         "Recall against an exact scan",
-        (Column("Store"), Column("Queries", numeric=True), Column("Recall", numeric=True)),
+        (
+            Column("Store"),
+            Column("Sample"),
+            Column("Queries", numeric=True),
+            Column("Recall", numeric=True),
+        ),
         tuple(
-            (words.store_name(e.store), words.count(e.queries), words.share(e.recall))
+            (words.store_name(e.store), e.sample, words.count(e.queries), words.share(e.recall))
             for e in found
         ),
     )
@@ -240,10 +245,10 @@ def hits(
         (str(rank), *cells(ours, shadow_ids), *cells(theirs, primary_ids))
         for rank, (ours, theirs) in enumerate(pairs, start=1)
     )
-    primary = f"{words.store_name(report.primary)}, {words.milliseconds(worst.primary_latency_ms)}"
-    shadow = (
-        f"{words.store_name(report.shadow_store)}, {words.milliseconds(worst.shadow_latency_ms)}"
+    primary = (
+        f"{words.store_name(report.reference)}, {words.milliseconds(worst.primary_latency_ms)}"
     )
+    shadow = f"{words.store_name(report.judged)}, {words.milliseconds(worst.shadow_latency_ms)}"
     score = Column("Score", numeric=True)
     return Table(
         f"{worst.query}: recall {words.share(worst.recall)}, {worst.cause}",

@@ -35,7 +35,13 @@ __all__ = [
 UNKNOWN = "–"
 NO_DIVERGENCE = "No divergent query was kept."
 
-_STORES = {"faiss": "FAISS", "postgresql": "PostgreSQL", "memory": "Exact reference"}
+_STORES = {
+    "faiss": "FAISS",
+    "postgresql": "PostgreSQL",
+    "memory": "Exact reference",
+    "faiss end to end": "FAISS end to end",
+    "postgresql end to end": "PostgreSQL end to end",
+}
 _FIGURES = {
     "recall": "share of the primary's nearest that the shadow found too",
     "latency": "share of queries that the shadow answered within the budget",
@@ -144,7 +150,7 @@ def headline(report: ParityReport) -> str:
     """The verdict in one sentence, without the verdict's own word."""
     if report.headline:
         return report.headline
-    primary, shadow = store_name(report.primary), store_name(report.shadow_store)
+    primary, shadow = store_name(report.reference), store_name(report.judged)
     if report.verdict == "pass":
         recall = next((f for f in report.figures if f.name.startswith("recall")), None)
         proof = f" on {count(report.sampling.compared)} compared live queries"
@@ -155,8 +161,8 @@ def headline(report: ParityReport) -> str:
                 f"with a {report.alpha * 100:g} % risk of a false pass in this era"
             )
         return f"{shadow}'s answers are as good as {primary}'s{proof}."
-    if report.shadow_store is None:
-        return f"Nothing is mirrored while {primary} answers alone, so there is nothing to judge."
+    if report.shadow_store is None and not report.sampling.compared:
+        return f"Nothing is mirrored while {store_name(report.primary)} answers alone, so there is nothing to judge."
     if report.verdict == "hold":
         return f"{shadow} is not ready to answer in {primary}'s place."
     compared = queries(report.sampling.compared)

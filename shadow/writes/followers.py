@@ -21,6 +21,7 @@ from vectorstore.types import Change
 
 if TYPE_CHECKING:
     from vectorstore.faiss.store import FaissStore
+    from vectorstore.postgres.cursor import Cursor
     from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["FaissFollower", "PostgresqlFollower", "PostgresqlLink", "PostgresqlStanding"]
@@ -119,7 +120,8 @@ class PostgresqlLink:
 class PostgresqlStanding:
     """How PostgreSQL stands to the journal, as this process last saw it.
 
-    ``state``: the cursor's state, or ``unavailable``. ``halted``: why its applier stopped for good.
+    ``state``: the cursor's state, ``unavailable``, or ``foreign`` (it follows another history than
+    this journal's). ``halted``: why its applier stopped for good.
     """
 
     state: str
@@ -141,6 +143,7 @@ class PostgresqlFollower:
         self._link = link
         self._batch_max = batch_max
         self._lock = threading.Lock()
+        self._bound: PostgresStore | None = None
         self.standing = PostgresqlStanding("unavailable", 0)
 
     def lost(self, why: str) -> None:
@@ -153,6 +156,7 @@ class PostgresqlFollower:
 
     def look(self) -> PostgresqlStanding:
         """Read the cursor from the server."""
+        base = self._journal.base()
         try:
             cursor = self._link.open().cursor()
         except (StoreUnavailable, StoreCorrupt) as error:
@@ -160,8 +164,27 @@ class PostgresqlFollower:
                 "unavailable", self.standing.applied_seq, self.standing.halted, str(error)
             )
         else:
-            self.standing = PostgresqlStanding(cursor.state, cursor.seq, self.standing.halted)
+            self.standing = self._stands(cursor, base)
         return self.standing
+
+    def _stands(self, cursor: Cursor, base: int) -> PostgresqlStanding:
+        """What a cursor means here: a copy of another history is no copy, whatever it says.
+
+        ``base`` was read before the cursor, so that what was truncated meanwhile does not count.
+        """
+        halted = self.standing.halted
+        if cursor.state == "following":
+            why = None
+            if cursor.incarnation != self._journal.incarnation:
+                why = f"it follows the journal {cursor.incarnation}, not {self._journal.incarnation}"
+            elif cursor.seq > self._journal.head():
+                why = f"it has applied write {cursor.seq}, which this journal never had"
+            elif cursor.seq < base:
+                why = f"the writes after {cursor.seq} are no longer in the journal"
+            if why is not None:
+                why += ": one of the two was restored or replaced; run `shadow backfill`"
+                return PostgresqlStanding("foreign", cursor.seq, halted, why)
+        return PostgresqlStanding(cursor.state, cursor.seq, halted)
 
     def follow(self, *, upto: int | None = None, deadline: float | None = None) -> int:
         """Apply entries until PostgreSQL reaches ``upto`` (default: the head); return the applied seq.
@@ -173,10 +196,15 @@ class PostgresqlFollower:
             if self.standing.halted is not None:
                 raise StoreCorrupt(self.standing.halted)
             store = self._link.open() if deadline is None else self._link.store()
+            base = self._journal.base()
             cursor = store.cursor()
+            self.standing = self._stands(cursor, base)
+            if self._bound is not store and cursor.state != "final":
+                cursor = store.bind(self._journal.incarnation)
+                self._bound = store
+                self.standing = self._stands(cursor, base)
             applied = cursor.seq
-            self.standing = PostgresqlStanding(cursor.state, applied)
-            if cursor.state != "following":
+            if self.standing.state != "following":
                 return applied
             while upto is None or applied < upto:
                 changes = self._journal.read(applied, self._batch_max)

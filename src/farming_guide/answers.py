@@ -29,7 +29,7 @@ log = structlog.get_logger("farming_guide")
 
 # Scores of unrelated text lie elsewhere for every model; below these a passage proves nothing.
 THRESHOLDS = {
-    "all-MiniLM-L6-v2-onnx-int8": 0.40,
+    "all-MiniLM-L6-v2-onnx-int8": 0.42,
     "text-embedding-3-small": 0.35,
     "text-embedding-3-large": 0.35,
     "text-embedding-ada-002": 0.78,
@@ -145,7 +145,10 @@ class Advisor:
         Raises InvalidInput for a wish that no guide fits, ProviderError, or the store's errors.
         """
         only = self.catalogue.filter(wish)
-        vector = self.embedder.embed([question])[0]
+        # "how do I plant crop:groundnuts" is a question about groundnuts, though it does not say so.
+        named = not wish.crop or wish.crop.lower() in question.lower()
+        asked = question if named else f"{question} ({wish.crop})"
+        vector = self.embedder.embed([asked])[0]
         answer = self.store.search(Query(vector, k=top_k or self._top_k, filter=only))
         return [Passage.of(hit) for hit in answer.hits], answer.store
 

@@ -15,10 +15,21 @@ from farming_guide.documents import read_markdown
 from vectorstore.errors import InvalidInput
 from vectorstore.filters import Filter
 
-__all__ = ["ANY", "HANDBOOK", "Catalogue", "Entry", "Wish", "read_catalogue", "singular"]
+__all__ = [
+    "ANY",
+    "HANDBOOK",
+    "Catalogue",
+    "Entry",
+    "Wish",
+    "guide_paths",
+    "read_catalogue",
+    "singular",
+]
 
 HANDBOOK = Path(str(resources.files("farming_guide"))) / "handbook"
 SEASONS = ("rainy", "dry", "all")
+# What a guide's front matter says if it concerns all crops.
+EVERY_CROP = "all"
 # Other names of one crop: English ones, and Chichewa as farmers say it.
 OTHER_NAMES = {
     "chimanga": "maize",
@@ -71,7 +82,7 @@ class Catalogue:
     def crops(self, season: str = "all") -> list[str]:
         """Crops that have a guide for the season, in alphabetical order."""
         entries = [entry for entry in self.entries if _in_season(entry, season)]
-        return sorted({crop for entry in entries for crop in entry.crops})
+        return sorted({crop for entry in entries for crop in entry.crops} - {EVERY_CROP})
 
     def filter(self, wish: Wish) -> Filter | None:
         """The wish as a filter on documents; raises InvalidInput in words if no guide fits."""
@@ -79,7 +90,8 @@ class Catalogue:
             return None
         if wish.season and wish.season not in SEASONS:
             raise InvalidInput(f"season {wish.season!r} is not known: say rainy, dry or all")
-        fitting = [entry.source for entry in self.entries if _fits(entry, wish)]
+        known = not wish.crop or any(_same_crop(wish.crop, e.crops) for e in self.entries)
+        fitting = [entry.source for entry in self.entries if known and _fits(entry, wish)]
         if not fitting and wish == Wish(document=wish.document):
             # A document that was added without a guide's front matter is known to the store alone.
             fitting = [wish.document]
@@ -100,10 +112,15 @@ class Catalogue:
         return Filter.of({"source_document": fitting})
 
 
+def guide_paths(handbook: Path) -> list[Path]:
+    """The guides of a folder in the order of their names; a README is about the folder, not farming."""
+    return sorted(path for path in handbook.glob("*.md") if path.stem.lower() != "readme")
+
+
 def read_catalogue(handbook: Path) -> Catalogue:
     """The catalogue of a folder of Markdown guides; their stored documents are the PDFs made of them."""
     entries: list[Entry] = []
-    for path in sorted(handbook.glob("*.md")):
+    for path in guide_paths(handbook):
         guide = read_markdown(path)
         entries.append(
             Entry(f"{path.stem}.pdf", guide.title, guide.crops, guide.season, guide.document_type)
@@ -124,7 +141,7 @@ def singular(crop: str) -> str:
 def _fits(entry: Entry, wish: Wish) -> bool:
     return (
         (not wish.document or _named(entry, wish.document))
-        and (not wish.crop or _same_crop(wish.crop, entry.crops))
+        and (not wish.crop or EVERY_CROP in entry.crops or _same_crop(wish.crop, entry.crops))
         and (not wish.season or _in_season(entry, wish.season))
         and (not wish.document_type or entry.document_type.lower() == wish.document_type.lower())
     )

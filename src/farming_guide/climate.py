@@ -59,8 +59,8 @@ def read_climate(path: Path) -> Climate:
                 MonthlyNormal(
                     int(row["month"]),
                     float(row["rain_mm"]),
-                    float(row["temperature_max_c"]),
-                    float(row["temperature_min_c"]),
+                    float(row["tmax_c"]),
+                    float(row["tmin_c"]),
                 )
             )
     except (OSError, KeyError, ValueError, TypeError) as error:

@@ -172,7 +172,7 @@ def _crops(bot: Bot, rest: str) -> str:
         place, season, catalogue=bot.advisor.catalogue, climate=bot.climate
     )
     spell = {"rainy": "November to April", "dry": "May to October", "all": "the whole year"}[season]
-    lines = [f"Crops for {place.name}, {spell}: usually {rain_mm:.0f} mm of rain."]
+    lines = [f"Crops for {place.name}, {spell}: usually about {rain_mm:.0f} mm of rain."]
     try:
         lines.append(f"The next 7 days bring {bot.weather.forecast(place).rain_mm:.0f} mm.")
     except ProviderError as error:
@@ -249,15 +249,15 @@ def _normal(bot: Bot, place: Place) -> str:
     month = normals[bot.today().month - 1]
     return (
         f"The weather service cannot be reached. What is normal for {MONTHS[month.month - 1]} at "
-        f"{station.name}: {month.rain_mm:.0f} mm of rain, {month.coldest_c:.0f} to "
-        f"{month.warmest_c:.0f} °C."
+        f"{station.name}: about {month.rain_mm:.0f} mm of rain, {month.coldest_c:.0f} to "
+        f"{month.warmest_c:.0f} °C. Single years differ widely."
     )
 
 
 def _usual(bot: Bot, place: Place) -> str:
     station, normals = bot.climate.nearest(place)
     month = normals[bot.today().month - 1]
-    return f"Usual for {MONTHS[month.month - 1]} at {station.name}: {month.rain_mm:.0f} mm in the month."
+    return f"Usual for {MONTHS[month.month - 1]} at {station.name}: about {month.rain_mm:.0f} mm in the month."
 
 
 def _status(bot: Bot, _rest: str) -> str:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from farming_guide import bot_layout
-from farming_guide.catalogue import HANDBOOK
+from farming_guide.catalogue import HANDBOOK, guide_paths
 from farming_guide.chunks import Chunk, TokenCounter, chunk_document, estimate_tokens
 from farming_guide.documents import Document, read_pdf
 from farming_guide.embeddings import Embedder
@@ -100,7 +100,7 @@ def different_queries() -> Iterator[str]:
 
 
 def _documents(handbook_dir: Path, pdf_dir: Path, progress: Progress) -> list[Document]:
-    guides = sorted(handbook_dir.glob("*.md"))
+    guides = guide_paths(handbook_dir)
     if not guides:
         raise DocumentRefused(f"{handbook_dir} holds no Markdown guide (*.md)")
     documents: list[Document] = []

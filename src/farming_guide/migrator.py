@@ -19,12 +19,14 @@ from farming_guide.wiring import open_backend
 from vectorstore.canonical import canonical_json
 from vectorstore.errors import ConfigurationError, InvalidInput, StoreCorrupt, VectorStoreError
 from vectorstore.port import VectorStore
-from vectorstore.types import Record
+from vectorstore.postgres.loading import begin_load, finish_load, load_block
+from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["DatabaseMigrator"]
 
 STORAGE_PATH = "data/vector_db"
-BATCH_RECORDS = 1_000
+BLOCK_RECORDS = 32
+INCARNATION = "one-shot-copy"
 TIMESTAMP = "%Y%m%d_%H%M%S"
 
 
@@ -85,18 +87,21 @@ class DatabaseMigrator:
         store = open_backend(
             self._settings, faiss.dimension, name="postgresql", **(postgresql_params or {})
         ).store
+        if not isinstance(store, PostgresStore):
+            raise ConfigurationError(
+                "the backend 'postgresql' is not this project's PostgreSQL store"
+            )
         try:
             _refuse_other_metric(faiss, store)
-            self._refuse_other_records(store, faiss)
-            batch: list[Record] = []
-            for record in all_records(faiss):
-                batch.append(record)
-                if len(batch) == BATCH_RECORDS:
-                    store.upsert(batch)
-                    batch = []
-            if batch:
-                store.upsert(batch)
-            self._compare(faiss, store)
+            state = store.cursor().state
+            if state in ("following", "detached"):
+                raise ConfigurationError(
+                    "the table belongs to a migration by the router: finish it there, or name another "
+                    "table with postgresql_params={'table_name': ...}"
+                )
+            if state != "final":
+                _load(faiss, store)
+            _compare(faiss, store)
         finally:
             store.close()
         return True
@@ -128,27 +133,37 @@ class DatabaseMigrator:
 
         return take_in(source, copy_to=copy_to).store
 
-    def _refuse_other_records(self, store: VectorStore, faiss: VectorStore) -> None:
-        for record in all_records(store):
-            if not faiss.get([record.id]):
-                raise ConfigurationError(
-                    f"the table already holds other records ({record.id!r}, for one): name an empty "
-                    "table with postgresql_params={'table_name': ...}"
-                )
 
-    def _compare(self, faiss: VectorStore, store: VectorStore) -> None:
-        for one, other in zip(all_records(faiss), all_records(store), strict=True):
-            same = (
-                one.id == other.id
-                and one.text == other.text
-                and np.array_equal(one.embedding, other.embedding)
-                and canonical_json(one.metadata) == canonical_json(other.metadata)
+def _load(faiss: VectorStore, store: PostgresStore) -> None:
+    """Copy every record as it is: a plain write would scale vectors to unit length once more."""
+    begin_load(store, incarnation=INCARNATION, snapshot_id=INCARNATION, seq=0)
+    position, after = 0, ""
+    while block := faiss.scan(after=after, limit=BLOCK_RECORDS):
+        end = position + len(block)
+        load_block(store, block, position_start=position, position_end=end)
+        position, after = end, block[-1].id
+    finish_load(store)
+    store.finalize()
+
+
+def _compare(faiss: VectorStore, store: VectorStore) -> None:
+    if faiss.count() != store.count():
+        raise ConfigurationError(
+            f"the table already holds other records ({store.count():,}, the index {faiss.count():,}): "
+            "name an empty table with postgresql_params={'table_name': ...}"
+        )
+    for one, other in zip(all_records(faiss), all_records(store), strict=True):
+        same = (
+            one.id == other.id
+            and one.text == other.text
+            and np.array_equal(one.embedding, other.embedding)
+            and canonical_json(one.metadata) == canonical_json(other.metadata)
+        )
+        if not same:
+            raise StoreCorrupt(
+                f"record {one.id!r} of the table is not the index's: name an empty table and run the "
+                "copy again; if it differs again, report it with this id"
             )
-            if not same:
-                raise StoreCorrupt(
-                    f"record {one.id!r} differs after the copy: run it again, and if it differs "
-                    "again, report it with this id"
-                )
 
 
 def _refuse_other_metric(faiss: VectorStore, store: VectorStore) -> None:

@@ -34,9 +34,9 @@ class Place:
 
 @cache
 def known_places() -> tuple[Place, ...]:
-    """Districts and main towns; the coordinates are those of the town."""
-    text = resources.files("farming_guide").joinpath("places.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    """District capitals and main towns."""
+    table = resources.files("farming_guide").joinpath("handbook", "places.csv")
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     return tuple(
         Place(row["name"], float(row["latitude"]), float(row["longitude"])) for row in rows
     )

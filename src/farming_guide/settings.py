@@ -81,6 +81,10 @@ class BotSettings(BaseModel):
         None, description="PostgreSQL's DSN for the backends that need one. Plain: DATABASE_URL."
     )
     handbook: Path = Field(HANDBOOK, description="Folder of guides: titles, crops and seasons.")
+    climate_table: Path = Field(
+        HANDBOOK / "climate_normals.csv",
+        description="Monthly normals, for when there is no forecast.",
+    )
     top_k: int = Field(5, ge=1, le=50, description="Passages that are read for one answer.")
     threshold: Share | None = Field(
         None, description="Least score of a passage that may answer; unset: as fits the model."

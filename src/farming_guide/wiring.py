@@ -128,7 +128,7 @@ def open_bot(settings: BotSettings, *, advisor: Advisor | None = None) -> Bot:
     return Bot(
         advisor or open_advisor(settings),
         weather=OpenMeteo(settings.open_meteo_url, timeout_s=settings.weather_timeout_s),
-        climate=read_climate(settings.handbook / "climate_normals.csv"),
+        climate=read_climate(settings.climate_table),
     )
 
 

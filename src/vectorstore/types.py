@@ -84,6 +84,7 @@ class Query:
     ``vector``: shape (d,), any float type. ``k``: 1 to 1,000. ``filter``: rows that may answer.
     ``min_seq``: the answer must include this write (read-your-writes across processes).
     ``timeout_ms``: the caller's deadline. ``label``: a name of the application's for its own strata.
+    ``spent_ms``: what the application spent on this question before the search, as on its embedding.
     """
 
     vector: npt.NDArray[Any]
@@ -92,6 +93,7 @@ class Query:
     min_seq: int = 0
     timeout_ms: float | None = None
     label: str | None = None
+    spent_ms: float | None = None
 
 
 class Hit(NamedTuple):

@@ -104,15 +104,17 @@ class FakeServer:
             handler.connection.shutdown(socket.SHUT_RDWR)
             handler.close_connection = True
         elif fault == "rubbish":
-            self._send(handler, 200, b"<html>login</html>", "text/html")
+            self._write_answer(handler, 200, b"<html>login</html>", "text/html")
         elif isinstance(fault, int):
             body = {"error": {"message": self.error_text, "type": "planned", "code": fault}}
-            self._send(handler, fault, json.dumps(body).encode(), "application/json")
+            self._write_answer(handler, fault, json.dumps(body).encode(), "application/json")
         else:
             status, answer = self.respond(request)
-            self._send(handler, status, json.dumps(answer).encode(), "application/json")
+            self._write_answer(handler, status, json.dumps(answer).encode(), "application/json")
 
-    def _send(self, handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str) -> None:
+    def _write_answer(
+        self, handler: BaseHTTPRequestHandler, status: int, body: bytes, kind: str
+    ) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", kind)
         handler.send_header("Content-Length", str(len(body)))

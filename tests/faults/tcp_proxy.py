@@ -46,8 +46,10 @@ class _Connection:
 
     def reset(self) -> None:
         """Make the close that follows a reset: that is what a linger of zero does."""
-        for side in (self.client, self.server):
-            side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with self._lock:
+            if self._pumps:
+                for side in (self.client, self.server):
+                    side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.ended.set()
 
     def leave(self) -> bool:
@@ -55,11 +57,10 @@ class _Connection:
         self.ended.set()
         with self._lock:
             self._pumps -= 1
-            if self._pumps:
-                return False
-        self.client.close()
-        self.server.close()
-        return True
+            if not self._pumps:
+                self.client.close()
+                self.server.close()
+            return not self._pumps
 
 
 class TcpProxy:

@@ -37,10 +37,12 @@ def proxy() -> Iterator[TcpProxy]:
     with EchoServer(("127.0.0.1", 0), Echo) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        with TcpProxy(("127.0.0.1", server.server_address[1])) as proxy:
-            yield proxy
-        server.shutdown()
-        thread.join()
+        try:
+            with TcpProxy(("127.0.0.1", server.server_address[1])) as proxy:
+                yield proxy
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def connect(proxy: TcpProxy, timeout_s: float = DEADLINE_S) -> socket.socket:

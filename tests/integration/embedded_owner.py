@@ -10,8 +10,8 @@ from vectorstore.postgres.embedded import EmbeddedServer
 
 if __name__ == "__main__":
     server = EmbeddedServer(Path(sys.argv[1]), settings={"fsync": "off"})
-    print(server.start(), server.pid, flush=True)
     try:
+        print(server.start(), server.pid, flush=True)
         if sys.argv[2:] == ["spin"]:
             while True:
                 time.sleep(1)

@@ -170,10 +170,10 @@ def test_a_pid_of_another_program_is_not_mistaken(make: Callable[[], EmbeddedSer
     pid_file = server.cluster / "data" / "postmaster.pid"
     old = pid_file.read_text().splitlines(keepends=True)
     server.stop()
-    bystander = subprocess.Popen(["sleep", "600"])
+    account = server_account()
+    bystander = subprocess.Popen(["sleep", "600"], user=account.uid, cwd="/")
     try:
         pid_file.write_text("".join([f"{bystander.pid}\n", *old[1:]]))
-        account = server_account()
         account.own(pid_file)
         with make() as again:
             assert rows(again) == ["kept"]

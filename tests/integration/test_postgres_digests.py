@@ -65,7 +65,9 @@ def test_server_and_client_agree_bit_for_bit(
         Record(
             record_id,
             np.array(
-                data.draw(st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=3, max_size=3)),
+                data.draw(
+                    st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=3, max_size=3)
+                ),
                 np.float32,
             ),
             data.draw(texts),

@@ -200,7 +200,7 @@ def test_truncation_forgets_old_operations(journal: Journal, clock: Clock) -> No
         ([put("a", text="\ud800")], None, "surrogate"),
         ([("a", record("a", x=float("nan")))], None, "JSON"),
         ([("a", Record("a", np.zeros(7, np.float32), "", {}))], None, "shape"),
-        ([("a", Record("a", np.zeros(8, np.float64), "", {}))], None, "float64"),  # type: ignore[arg-type]
+        ([("a", Record("a", np.zeros(8, np.float64), "", {}))], None, "float64"),
         ([("a", None)], "", "op_id"),
         ([("a", None)], "x" * 201, "op_id"),
         ([("a", None)] * 10_001, None, "10,000"),

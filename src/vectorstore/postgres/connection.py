@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from functools import cached_property
 from typing import Any, TypeVar
 
 import psycopg
@@ -34,7 +35,8 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
     ``deadline`` is a ``time.monotonic()`` value, or None for no limit. ``replies`` counts the
     exchanges under a deadline in which the server was heard, since it was last set to 0. ``session`` remembers the session settings
-    that were sent, so that they are sent again only when they change.
+    that were sent, so that they are sent again only when they change. ``reader`` is a cursor to use
+    again and again: what it has learnt about types costs a new one 50 microseconds.
     """
 
     deadline: float | None = None
@@ -43,6 +45,11 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.session: dict[str, int] = {}
+
+    @cached_property
+    def reader(self) -> psycopg.Cursor[TupleRow]:
+        # Made on first use: a cursor copies the types that its connection knows by then.
+        return self.cursor(binary=True)
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         if self.deadline is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.session import pending_settings, send_settings
 
 if TYPE_CHECKING:
     from vectorstore.postgres.store import PostgresStore
@@ -28,6 +29,11 @@ def describe(store: PostgresStore) -> Mapping[str, Any]:
     settings, facts = store.settings, store.facts
 
     def look(connection: BoundedConnection) -> dict[str, Any]:
+        # A larger k raises ef_search for its query; what is told is the setting between queries. A
+        # setting that the session believes in and the server has lost shows, because it is not sent.
+        changes = pending_settings(connection, {"hnsw.ef_search": settings.ef_search})
+        send_settings(connection, changes)
+        connection.session.update(changes)
         indexes = connection.execute(_INDEX, (settings.table,)).fetchall()
         ef_search = _shown(connection, "hnsw.ef_search")
         iterative_scan = _shown(connection, "hnsw.iterative_scan")
@@ -51,6 +57,7 @@ def describe(store: PostgresStore) -> Mapping[str, Any]:
             "server_version": facts.server_version,
             "pgvector_version": ".".join(map(str, facts.pgvector)),
             "exact_rows_max": settings.exact_rows_max,
+            "rerank_factor": settings.rerank_factor if settings.halfvec else None,
             "ef_search": None if ef_search is None else int(ef_search),
             "iterative_scan": iterative_scan,
             **index,

@@ -71,8 +71,7 @@ def digest_rows(
     statement = _rows_query(store, method, tail)
 
     def compute(connection: BoundedConnection) -> list[tuple[str, int, int]]:
-        with connection.cursor(binary=True) as cursor:
-            rows = cursor.execute(statement, {"after": after, "upto": upto}).fetchall()
+        rows = connection.reader.execute(statement, {"after": after, "upto": upto}).fetchall()
         return [(row[0], row[1], row[2]) for row in rows]
 
     return store.read(compute)

@@ -89,19 +89,21 @@ class EmbeddedServer:
         Raises ConfigurationError if no server programs are found or they do not fit the data, and
         StoreUnavailable, with the end of the server's log, if it does not come up.
         """
-        if self._owner is not None:
+        if self._owner is not None and self._dsn:
             return self._dsn
+        self.stop()
         self._account = server_account()
         self._cluster = place_cluster(self._directory, self._account)
         with self._exclusively():
             self._binaries = self._choose_binaries()
             self._initialise(self._binaries)
-            port = self._answering_port() or self._launch(self._binaries)
+            # Owner first: an interrupt while the server comes up must take it down at exit.
             owner = (self._cluster / "owners").open("w")
             fcntl.flock(owner, fcntl.LOCK_SH)
-        self._owner, self._owner_pid = owner, os.getpid()
+            self._owner, self._owner_pid = owner, os.getpid()
+            atexit.register(self.stop)
+            port = self._answering_port() or self._launch(self._binaries)
         self._dsn = self._dsn_at(port)
-        atexit.register(self.stop)
         return self._dsn
 
     def stop(self) -> None:
@@ -110,8 +112,12 @@ class EmbeddedServer:
         # A forked child inherits this object but not the duty.
         if owner is None or os.getpid() != self._owner_pid:
             return
-        self._owner = None
+        self._owner, self._dsn = None, ""
         atexit.unregister(self.stop)
+        if not self._cluster.is_dir():
+            # Somebody destroyed the cluster, and its server with it.
+            owner.close()
+            return
         with self._exclusively():
             fcntl.flock(owner, fcntl.LOCK_UN)
             try:

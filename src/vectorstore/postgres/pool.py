@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
@@ -94,7 +93,8 @@ class Pool:
             except Expired as error:
                 raise self._expired(allowed_ms) from error
             except psycopg.Error as error:
-                if not _was_stale(connection, error) or stale_max == 0:
+                stale = connection.broken and connection.replies == 0
+                if not stale or stale_max == 0:
                     raise translated(error, self._settings) from error
                 stale_max -= 1
             finally:
@@ -182,15 +182,6 @@ class Pool:
                     raise
 
         return Recording
-
-
-def _was_stale(connection: BoundedConnection, error: psycopg.Error) -> bool:
-    """Whether the connection had died before this call, so that the call did nothing."""
-    if connection.replies == 0:
-        return connection.broken
-    # A server that went down politely left its farewell to be read as the first reply.
-    farewell = isinstance(error, errors.AdminShutdown | errors.CrashShutdown)
-    return farewell and connection.replies == 1
 
 
 def _connect_options(settings: PostgresSettings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ leave the vector index alone. Each k is a statement of its own, prepared on firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from psycopg import sql
@@ -17,7 +17,7 @@ from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import EF_SEARCH_MAX, PostgresSettings
 from vectorstore.types import Metric
 
-__all__ = ["OPERATOR_CLASSES", "Queries", "clause_values", "filter_parameters", "score"]
+__all__ = ["OPERATOR_CLASSES", "SCORES", "Queries", "clause_values", "filter_parameters"]
 
 _OPERATORS = {Metric.COSINE: "<=>", Metric.INNER_PRODUCT: "<#>", Metric.L2: "<->"}
 OPERATOR_CLASSES = {
@@ -30,13 +30,12 @@ OPERATOR_CLASSES = {
 RECORD_COLUMNS = "id, embedding, text, metadata, seq"
 
 
-def score(metric: Metric, distance: float) -> float:
-    """The score (higher is nearer) of what pgvector calls a distance; see vectorstore.types."""
-    if metric is Metric.COSINE:
-        return 1.0 - distance
-    if metric is Metric.INNER_PRODUCT:
-        return -distance
-    return -(distance * distance)
+SCORES: Mapping[Metric, Callable[[float], float]] = {
+    Metric.COSINE: lambda distance: 1.0 - distance,
+    Metric.INNER_PRODUCT: lambda distance: -distance,
+    Metric.L2: lambda distance: -(distance * distance),
+}
+"""The score (higher is nearer) of what pgvector calls a distance; see vectorstore.types."""
 
 
 def filter_parameters(filter: Filter | None) -> list[list[str]]:
@@ -77,7 +76,7 @@ class Queries:
 
     def rerank_width(self, k: int) -> int:
         """How many rows the halfvec index is asked for before they are ranked by full vectors."""
-        return min(2 * k, EF_SEARCH_MAX)
+        return max(k, min(self._settings.rerank_factor * k, EF_SEARCH_MAX))
 
     def _search(self, k: int, clauses: int, *, exact: bool) -> str:
         operator = _OPERATORS[self._settings.metric]

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.pool import Pool
-from vectorstore.postgres.queries import Queries, clause_values, filter_parameters, score
+from vectorstore.postgres.queries import SCORES, Queries, clause_values, filter_parameters
 from vectorstore.postgres.schema import ServerFacts
 from vectorstore.postgres.session import pending_settings, send_settings
 from vectorstore.postgres.settings import PostgresSettings
@@ -81,12 +81,10 @@ class VectorSearch:
         applied_seq, state = rows[0][:2]
         if state == "loading":
             raise StoreUnavailable(f"table {self._settings.table} is being loaded")
-        metric = self._settings.metric
-        hits = [
-            Hit(row[2], score(metric, row[3]), row[4], row[5], row[6])
-            for row in rows
-            if row[2] is not None
-        ]
+        # A table without matching rows comes back as one row of NULLs beside the cursor.
+        found = rows if rows[0][2] is not None else []
+        convert = SCORES[self._settings.metric]
+        hits = [Hit(row[2], convert(row[3]), row[4], row[5], row[6]) for row in found]
         # The join promises no order; equal scores go to the lower id, as in every store.
         hits.sort(key=lambda hit: (-hit.score, hit.id))
         return Answer(hits, "postgresql", applied_seq)
@@ -102,8 +100,7 @@ def _fetch_all(
     if len(statements) == 1 and not changes:
         text, values = statements[0]
         # A filter's selectivity differs by its values, so such a statement is planned each time.
-        with connection.cursor(binary=True) as cursor:
-            return [cursor.execute(text, values, prepare=len(values) == 1).fetchall()]
+        return [connection.reader.execute(text, values, prepare=len(values) == 1).fetchall()]
     with connection.pipeline():
         send_settings(connection, changes)
         cursors = [

@@ -55,9 +55,7 @@ def server_timeout_ms(allowed_ms: float) -> int:
     return whole >> shift << shift
 
 
-def pending_settings(
-    connection: BoundedConnection, settings: Mapping[str, int]
-) -> dict[str, int]:
+def pending_settings(connection: BoundedConnection, settings: Mapping[str, int]) -> dict[str, int]:
     """Which of ``settings`` and the statement timeout differ from what the session has."""
     wanted = dict(settings)
     if connection.deadline is not None:

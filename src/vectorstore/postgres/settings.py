@@ -10,7 +10,7 @@ from vectorstore.errors import ConfigurationError
 from vectorstore.postgres.dsn import check_dsn, mask_dsn
 from vectorstore.types import Metric
 
-__all__ = ["DIMENSION_MAX", "EF_SEARCH_MAX", "IterativeScan", "PostgresSettings"]
+__all__ = ["DIMENSION_MAX", "EF_SEARCH_MAX", "IndexType", "IterativeScan", "PostgresSettings"]
 
 DIMENSION_MAX = 16_000
 """What pgvector's vector type holds."""
@@ -19,6 +19,7 @@ EF_SEARCH_MAX = 1_000
 """The upper bound of pgvector's hnsw.ef_search."""
 
 IterativeScan = Literal["off", "strict_order", "relaxed_order"]
+IndexType = Literal["auto", "halfvec"]
 
 # Names made from the table's (the cursor table, the index) must fit in PostgreSQL's 63 bytes.
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -34,6 +35,8 @@ class PostgresSettings:
     answer in about 10 ms with perfect recall, and writes cost a fifth of what an HNSW index of that
     size makes them cost. ``statement_timeout_ms`` bounds calls that bring no deadline of their own.
     ``iterative_scan`` needs pgvector 0.8; before that, filtered queries are answered exactly.
+    ``index_type`` ``halfvec`` halves the index; its ``rerank_factor`` times k nearest are ranked anew
+    by the whole vectors. ``auto`` takes it only where pgvector asks for it, above 2,000 dimensions.
     """
 
     dsn: str = field(repr=False)
@@ -47,6 +50,8 @@ class PostgresSettings:
     ef_search: int = 100
     iterative_scan: IterativeScan = "strict_order"
     exact_rows_max: int = 10_000
+    index_type: IndexType = "auto"
+    rerank_factor: int = 2
     hnsw_m: int = 16
     hnsw_ef_construction: int = 64
     maintenance_work_mem: str = "256MB"
@@ -66,6 +71,8 @@ class PostgresSettings:
                 f"iterative_scan is {self.iterative_scan!r}; "
                 "it must be off, strict_order or relaxed_order"
             )
+        if self.index_type not in ("auto", "halfvec"):
+            raise ConfigurationError(f"index_type is {self.index_type!r}; it must be auto or halfvec")
         bounds = {
             "dimension": (1, DIMENSION_MAX),
             "pool_size_min": (0, self.pool_size_max),
@@ -74,6 +81,7 @@ class PostgresSettings:
             "statement_timeout_ms": (1, 86_400_000),
             "ef_search": (1, EF_SEARCH_MAX),
             "exact_rows_max": (0, 1_000_000_000),
+            "rerank_factor": (1, 100),
             "hnsw_m": (2, 100),
             "hnsw_ef_construction": (max(4, 2 * self.hnsw_m), 1_000),
         }
@@ -90,7 +98,7 @@ class PostgresSettings:
     @property
     def halfvec(self) -> bool:
         """Whether the index is built on halfvec: pgvector indexes vectors up to 2,000 dimensions."""
-        return self.dimension > 2_000
+        return self.index_type == "halfvec" or self.dimension > 2_000
 
     @property
     def indexable(self) -> bool:

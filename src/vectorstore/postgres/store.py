@@ -252,8 +252,7 @@ class PostgresStore:
 
     def _rows(self, text: str, parameters: Any) -> list[TupleRow]:
         def fetch(connection: BoundedConnection) -> list[TupleRow]:
-            with connection.cursor(binary=True) as cursor:
-                return cursor.execute(text, parameters).fetchall()
+            return connection.reader.execute(text, parameters).fetchall()
 
         return self.read(fetch)
 

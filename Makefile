@@ -1,0 +1,57 @@
+# A plain `make` prints this help. PYTHON chooses the interpreter for the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MINUTES ?= 10
+SEED ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench bench-full soak docs clean
+
+help: ## print what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the virtual environment and install everything for development
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
+	@echo "installing into $(VENV) (once; about 600 MB)"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup ## carry the farming handbook through a whole migration, under live traffic
+	@$(RUN)/shadow demo
+
+test: setup ## run the tests (under 8 minutes)
+	@$(RUN)/python -m pytest -m "not slow"
+
+test-all: setup ## run all tests, the long ones too
+	@$(RUN)/python -m pytest
+
+check: setup ## lint, types and import contracts
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports
+
+bench: setup ## compare latencies of FAISS, PostgreSQL and the router, with recall beside each
+	@$(RUN)/python -m benchmarks.run
+
+bench-full: setup ## the same at every size
+	@$(RUN)/python -m benchmarks.run --full
+
+soak: setup ## kill, crash and write for MINUTES (10), with SEED
+	@$(RUN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+docs: setup ## write the generated pages and the commented configuration anew
+	@$(RUN)/shadow settings --toml > config/shadow.toml
+	@$(RUN)/shadow settings --markdown > docs/configuration.md
+	@$(RUN)/python -m tests.commands_page > docs/commands.md
+
+clean: ## remove the virtual environment, caches and what the demo left
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-output benchmarks/results
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
