@@ -203,5 +203,3 @@ def _lift(dimension: int) -> Matrix:
 def _unit(vectors: Matrix) -> Matrix:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
-
-

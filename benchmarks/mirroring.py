@@ -25,6 +25,7 @@ from benchmarks.stores import bare_index, drain, faiss_store, router, set_mirror
 from shadow.core.phases import POSTGRESQL
 from shadow.evidence_view import Tally
 from shadow.router import Router
+from vectorstore.errors import StoreUnavailable
 from vectorstore.types import Query
 
 __all__ = ["mirroring"]
@@ -126,9 +127,7 @@ def _closed_loop(
         )  # fmt: skip
 
 
-def _open_loop(
-    bench: Bench, data: Dataset, routed: Router, order: Callable[[str], None]
-) -> None:
+def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str], None]) -> None:
     queries = [Query(vector) for vector in data.queries]
     ways = ("off", "all mirrored", "shadow hangs", "shadow refuses")
     found = {way: Timings() for way in ways}
@@ -187,7 +186,7 @@ async def _asked(
 def _answers(routed: Router) -> bool:
     try:
         routed._link.store().count()
-    except Exception:
+    except StoreUnavailable:
         return False
     return True
 

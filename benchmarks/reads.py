@@ -11,7 +11,6 @@ from benchmarks.bench import Bench
 from benchmarks.datasets import Dataset
 from benchmarks.interleave import Side, interleave, ratio
 from benchmarks.stores import bare_index, drain, faiss_store, open_table, router, set_mirror_rate
-from shadow.config import PostgresqlSettings
 from vectorstore.types import Answer, Query
 
 __all__ = ["bare_search", "reads"]
@@ -20,6 +19,7 @@ PART = "reads"
 EXACT_RECALL_MIN = 0.9999
 INDEX_RECALL_MIN = 0.95
 HNSW_ROWS_MAX = 200_000
+EXACT_ROWS_MAX = 10_000
 
 
 def bare_search(data: Dataset, index: Any) -> Callable[[int], object]:
@@ -50,13 +50,17 @@ def reads(bench: Bench) -> None:
 def _size(bench: Bench, data: Dataset) -> None:
     bench.say(f"reads: {data.name}: filling FAISS, PostgreSQL and the router")
     table = f"reads_{data.rows}_{data.dimension}"
-    indexed = data.rows > PostgresqlSettings().exact_rows_max
+    indexed = data.rows > EXACT_ROWS_MAX
     with router(
         bench.directory,
         data,
         bench.dsn,
         backfilled=True,
-        postgresql={"table": table, "maintenance_work_mem": "1GB"},
+        postgresql={
+            "table": table,
+            "maintenance_work_mem": "1GB",
+            "exact_rows_max": EXACT_ROWS_MAX,
+        },
     ) as routed:
         # The table that the router filled, read by a store of its own.
         postgresql = open_table(bench.dsn, data.dimension, table=table)
@@ -101,11 +105,12 @@ def _side(store: Any, data: Dataset, *, mirrored: bool) -> Side:
 
     if not mirrored:
         return Side(call)
-    return Side(
-        call,
-        before=lambda: set_mirror_rate(store, 1.0),
-        after=lambda: (set_mirror_rate(store, 0.0), drain(store)),
-    )
+
+    def rest() -> None:
+        set_mirror_rate(store, 0.0)
+        drain(store)
+
+    return Side(call, before=lambda: set_mirror_rate(store, 1.0), after=rest)
 
 
 def _searching(store: Any) -> Callable[[Query], Answer]:

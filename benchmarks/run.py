@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         write_document(results, DOCUMENT)
         console.print(f"written: {DOCUMENT}")
-    changes = compare(results, before) if before else []
+    changes: Sequence[Change] = compare(results, before) if before else []
     if before:
         _show_changes(changes, console)
     return _exit_code(results, changes, console, strict=options.strict)
@@ -68,9 +68,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         ("quick", "two small sizes: about a minute"),
         ("full", "also 100,000 x 1,536 and 1,000,000 x 384: an hour"),
     ):
-        scale.add_argument(
-            f"--{name}", dest="scale", action="store_const", const=name, help=words
-        )
+        scale.add_argument(f"--{name}", dest="scale", action="store_const", const=name, help=words)
     parser.set_defaults(scale="core")
     parser.add_argument(
         "--part", action="append", choices=sorted(PARTS), help="only this part; may be repeated"
@@ -125,15 +123,15 @@ def _show(results: Results, console: Console) -> None:
     console.print(figures)
 
 
-def _show_changes(changes: list[Change] | object, console: Console) -> None:
+def _show_changes(changes: Sequence[Change], console: Console) -> None:
     table = Table("figure", "before", "now", "verdict")
-    for change in changes:  # type: ignore[attr-defined]
+    for change in changes:
         table.add_row(change.name, f"{change.before:.3f}", f"{change.now:.3f}", change.verdict)
     console.print(table)
 
 
 def _exit_code(
-    results: Results, changes: object, console: Console, *, strict: bool
+    results: Results, changes: Sequence[Change], console: Console, *, strict: bool
 ) -> int:
     for reading in results.wrong:
         console.print(
@@ -142,7 +140,7 @@ def _exit_code(
         )
     if results.wrong:
         return WRONG
-    if any(change.verdict == "worse" for change in changes):  # type: ignore[attr-defined]
+    if any(change.verdict == "worse" for change in changes):
         return WORSE
     if strict and any(figure.met is False for figure in results.figures):
         return MISSED

@@ -20,9 +20,6 @@ from shadow.opening import open_migration
 from shadow.router import Router
 from shadow.service import open_router
 from shadow.writes.backfill import backfill
-from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.index import wrapped_index
-from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
 from vectorstore.postgres.settings import PostgresSettings
@@ -42,35 +39,37 @@ __all__ = [
 ]
 
 LOAD_ROWS = 2_000
+HNSW_BREADTH = 100
 PHASE_WAIT_S = 30.0
 
 
-def bare_index(data: Dataset, *, kind: str = "flat") -> Any:
+def bare_index(data: Dataset) -> Any:
     """FAISS alone, as the bot builds it."""
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(data.dimension, 16, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efSearch = 100
-    else:
-        index = faiss.IndexFlatIP(data.dimension)
+    index = faiss.IndexFlatIP(data.dimension)
     index.add(data.vectors)
     return index
 
 
 def faiss_store(data: Dataset, *, kind: str = "flat") -> FaissStore:
-    """The FAISS store over this data, without the detour by files."""
-    columns: list[list[Any]] = [[], [], []]
-    for record in data.records():
-        for column, value in zip(columns, (record.id, record.text, record.metadata), strict=True):
-            column.append(value)
-    rows = Rows(*columns, [0] * data.rows)
-    return FaissStore(Collection(wrapped_index(bare_index(data, kind=kind)), rows, Metric.COSINE))
+    """The FAISS store over this data."""
+    store = FaissStore.empty(dimension=data.dimension, metric=Metric.COSINE, kind=kind)
+    for start in range(0, data.rows, LOAD_ROWS):
+        store.upsert(list(data.records(start, min(start + LOAD_ROWS, data.rows))))
+    if kind == "hnsw":
+        store.set_breadth(HNSW_BREADTH)
+    return store
 
 
 def open_table(dsn: str, dimension: int, **settings: Any) -> PostgresStore:
     """An empty table of its own."""
     return PostgresStore.open(
         PostgresSettings(
-            **{"dsn": dsn, "dimension": dimension, "table": f"b_{uuid.uuid4().hex[:10]}", **settings}
+            **{
+                "dsn": dsn,
+                "dimension": dimension,
+                "table": f"b_{uuid.uuid4().hex[:10]}",
+                **settings,
+            }
         )
     )
 

@@ -63,9 +63,7 @@ def wire(bench: Bench) -> None:
             return text_query(connection, number)
 
     def raw(text: str) -> Side:
-        return Side(
-            lambda n: reader.execute(text, (vectors[n % count],), prepare=True).fetchall()
-        )
+        return Side(lambda n: reader.execute(text, (vectors[n % count],), prepare=True).fetchall())
 
     server = _ServerTime(kept, store.names.table, vectors)
     sides = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shadow.commands import data, decisions, looking
+from shadow.commands import backups, data, decisions, looking, measuring, repairing
 from shadow.commands.running import BAD_INPUT, errors_in_words, stop
 
 __all__ = ["app", "main"]
@@ -34,9 +34,18 @@ for command in (
     decisions.cutover,
     decisions.rollback,
     decisions.finalize,
+    backups.backup,
+    backups.backups,
+    backups.restore,
+    repairing.repair,
+    measuring.new_era,
+    measuring.replay,
+    measuring.tune,
+    measuring.index,
+    measuring.doctor,
     looking.settings,
 ):
-    app.command(name=command.__name__)(command)
+    app.command(name=command.__name__.replace("_", "-"))(command)
 
 
 @app.command()

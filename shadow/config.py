@@ -32,7 +32,7 @@ __all__ = ["Settings", "load_settings"]
 ENVIRONMENT_PREFIX = "SHADOW_"
 CONFIG_VARIABLE = "SHADOW_CONFIG"
 CONFIG_DEFAULT = Path("config/shadow.toml")
-LISTS = frozenset({"quarantine", "strata"})
+LISTS = frozenset({"hosts_allowed", "quarantine", "strata"})
 PLAIN_NAMES = {"PRIMARY": ("primary",), "DATABASE_URL": ("postgresql", "dsn")}
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -74,6 +74,10 @@ class FaissSettings(Section):
     )
     quarantine: tuple[str, ...] = Field(
         (), description="Ids to leave behind because PostgreSQL cannot hold them."
+    )
+    tombstones_share_max: OpenShare = Field(
+        0.2,
+        description="Share of dead rows in an IVF or HNSW index at which a snapshot is made of a rebuilt one.",
     )
 
 
@@ -185,6 +189,10 @@ class GateSettings(Section):
     top1_min: OpenShare | None = Field(
         None, description="Share of queries whose nearest hit must agree; unset: not gated."
     )
+    exact_recall_min: OpenShare | None = Field(
+        None,
+        description="Mean recall of PostgreSQL against the exact answer, over the audit sample; unset: not gated.",
+    )
     latency_budget_ms: Milliseconds = Field(
         50.0, description="A mirrored query within this is fast enough, ms."
     )
@@ -220,6 +228,10 @@ class GateSettings(Section):
     )
     verify_age_s_max: Seconds = Field(
         86_400.0, description="Age at which a clean verify no longer counts, s."
+    )
+    verify_every_s: Seconds = Field(
+        21_600.0,
+        description="How often a verify runs in the background, in a process of its own, s; 0: never.",
     )
 
     @field_validator("strata")
@@ -259,6 +271,64 @@ class JournalSettings(Section):
         10_000, ge=1, description="Journal entries after which a new FAISS snapshot is made."
     )
     snapshots_kept: int = Field(2, ge=1, le=100, description="Verified snapshots that are kept.")
+    backups_kept: int = Field(
+        7,
+        ge=1,
+        le=10_000,
+        description="Backups of each kind (full, before a backfill) that are kept.",
+    )
+
+
+class ServeSettings(Section):
+    """The HTTP proxy of `shadow serve`."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Beyond this machine: put TLS in front, and set the tokens.",
+    )
+    port: int = Field(8_080, ge=0, le=65_535, description="Port to listen on; 0: any free one.")
+    hosts_allowed: tuple[str, ...] = Field(
+        (),
+        description="Host names that requests may be addressed to, besides the address listened on and localhost.",
+    )
+    write_token: SecretStr | None = Field(
+        None,
+        description="What clients must bring to write. Unset: writes are taken on a loopback address only.",
+    )
+    write_token_file: Path | None = Field(
+        None, description="A file with the write token, in place of `write_token`."
+    )
+    control_token: SecretStr | None = Field(
+        None, description="What operators must bring to decide. Unset: control is refused."
+    )
+    control_token_file: Path | None = Field(
+        None, description="A file with the control token, in place of `control_token`."
+    )
+    embedder: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="module:function that makes the embedding model, for searches by text; unset: by vector only.",
+    )
+    body_bytes_max: int = Field(
+        16 << 20, ge=1_024, le=1 << 30, description="Largest request body, bytes."
+    )
+    k_max: int = Field(1_000, ge=1, le=1_000, description="Largest k that is answered.")
+    batch_max: int = Field(
+        1_000, ge=1, le=10_000, description="Most queries, records or ids in one request."
+    )
+    concurrency_max: int = Field(
+        32, ge=1, le=1_000, description="Requests worked on at the same time; more get 429."
+    )
+    streams_max: int = Field(
+        32, ge=1, le=1_000, description="Pages that may follow the live events at the same time."
+    )
+    refresh_ms: Annotated[float, Field(ge=100.0, le=60_000.0)] = Field(
+        1_000.0, description="Age at which status, page and metrics look anew, ms."
+    )
+    drain_s: Annotated[float, Field(ge=0.0, le=600.0)] = Field(
+        10.0, description="Time that requests under way have to end after SIGTERM, s."
+    )
 
 
 class Settings(Section):
@@ -286,6 +356,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()  # type: ignore[call-arg]
     journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
+    serve: ServeSettings = ServeSettings()  # type: ignore[call-arg]
 
 
 def load_settings(path: Path | None = None, environment: dict[str, str] | None = None) -> Settings:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shadow.core.phases import Facts, Move, Phase, Rehearse, Route, Stay, plan
+from shadow.core.phases import Facts, Move, Phase, Rehearse, Request, Route, Stay, plan
 from shadow.errors import RouteConflict
 from shadow.evidence import EvidenceBook
 from shadow.routes import RouteBook
@@ -74,13 +74,16 @@ class Cutover:
             log.info("route_conflict", wanted=next_step.phase.value)
         return ()
 
-    def waiting_for(self) -> tuple[str, ...]:
-        """What the wish waits for, without taking a step."""
-        next_step = plan(self._routes.current(), self._routes.request(), self._facts())
+    def waiting_for(self, request: Request | None = None) -> tuple[str, ...]:
+        """What the wish in force (or ``request``) waits for, without taking a step."""
+        route, wish = self._routes.current(), request or self._routes.request()
+        next_step = plan(route, wish, self._facts())
         if isinstance(next_step, Stay):
             return next_step.waiting_for
         if isinstance(next_step, Rehearse):
             return ("the rehearsal before the first automatic flip",)
+        if request is not None and next_step.phase is Phase.POSTGRESQL:
+            return ()
         return (f"the move to the phase {next_step.phase.value}, which is about to be made",)
 
     def _move(self, route: Route, move: Move, who: str) -> None:
@@ -106,11 +109,10 @@ class Cutover:
             why=move.why,
         )
 
-    def ramp(self, share: float, *, who: str, why: str) -> None:
+    def ramp(self, share: float, *, who: str, why: str, expected: Route | None = None) -> Route:
         """Let PostgreSQL answer a share of the reads; 0 goes back to the phase ``shadow``."""
-        route = self._routes.current()
-        self._routes.change(
-            route,
+        return self._routes.change(
+            expected or self._routes.current(),
             who=who,
             why=why,
             phase=Phase.RAMP if share > 0 else Phase.SHADOW,

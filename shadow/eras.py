@@ -20,6 +20,7 @@ THRESHOLDS = (
     "recall_min",
     "success_min",
     "top1_min",
+    "exact_recall_min",
     "latency_budget_ms",
     "latency_share_min",
     "latency_scope",

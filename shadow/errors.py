@@ -90,4 +90,11 @@ class JournalBusy(JournalUnavailable):
 
 
 class JournalFull(JournalUnavailable):
-    """The journal reached its own size limit: a lagging store must catch up or be detached."""
+    """The journal reached its own size limit: a lagging store must catch up or be detached.
+
+    ``needed_bytes``: what the batch would have taken.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes

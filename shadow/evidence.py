@@ -14,7 +14,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
@@ -25,6 +25,8 @@ __all__ = ["EvidenceBook", "Observed"]
 
 QUERIES_COUNTED_MAX = 10_000
 WORST_KEPT_MAX = 200
+# About as many queries as the detector takes to notice that .98 has become .90 (docs/gate.md).
+QUIET_QUERIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +226,23 @@ class EvidenceBook(EvidenceView):
                     states[figure] = _watch_state(connection, era, figure)
                 states[figure] = step(states[figure], value, watch_means[figure])
         for figure, state in states.items():
-            alarm_at = self._clock() if state.alarm else None
-            connection.execute(
-                "INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " state = excluded.state, alarm_at = coalesce(alarm_at, excluded.alarm_at)",
-                (era, figure, json.dumps(asdict(state)), alarm_at),
-            )
+            # A detector that went off starts anew, and the alarm stands until that one was quiet.
+            quiet = state.observations >= QUIET_QUERIES
             if state.alarm:
                 alarms.append(figure)
+            kept = CusumState() if state.alarm else state
+            connection.execute(
+                "INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " state = excluded.state, alarm_at = CASE WHEN ? THEN NULL"
+                " ELSE coalesce(alarm_at, excluded.alarm_at) END",
+                (
+                    era,
+                    figure,
+                    json.dumps(_watch_fields(kept)),
+                    self._clock() if state.alarm else None,
+                    quiet and not state.alarm,
+                ),
+            )
         return alarms
 
     def clear_watches(self, era: int) -> None:
@@ -256,6 +267,15 @@ class EvidenceBook(EvidenceView):
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (found.at, found.state, found.rows, found.differing, found.method, found.detail),
             )
+
+
+def _watch_fields(state: CusumState) -> dict[str, Any]:
+    # Written for every batch: dataclasses.asdict would copy each float.
+    return {
+        "wealths": state.wealths,
+        "observations": state.observations,
+        "alarm_at": state.alarm_at,
+    }
 
 
 def _watch_state(connection: sqlite3.Connection, era: int, figure: str) -> CusumState:

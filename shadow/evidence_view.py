@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "AUDIT_RECALL",
+    "EXACT_RECALL",
     "LIVE",
     "REPLAY",
     "Era",
@@ -49,6 +51,12 @@ def bucket_ms(bucket: int) -> float:
 def end_to_end(store: str) -> str:
     """Under which name the latencies of a store are kept with what the application spent before."""
     return f"{store} end to end"
+
+
+EXACT_RECALL = "exact_recall"
+"""A store's recall against the exact answer, over the divergent queries that were adjudicated."""
+AUDIT_RECALL = "audit_recall"
+"""The same over the audit sample, which says how good a store is and not only where they differ."""
 
 
 @dataclass(frozen=True, slots=True)

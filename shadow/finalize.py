@@ -14,9 +14,14 @@ from pathlib import Path
 from shadow.core.phases import Phase
 from shadow.errors import CutoverRefused
 from shadow.opening import Migration
-from vectorstore.faiss.durable import sync_directory
+from shadow.process_lock import process_lock
+from vectorstore.durable import sync_directory
+from vectorstore.errors import StoreUnavailable
 
-__all__ = ["complete", "finalize"]
+__all__ = ["FINALIZED", "complete", "finalize", "is_open"]
+
+# The audit log's word for the end: from then on there is nothing to complete.
+FINALIZED = "finalized"
 
 
 def finalize(migration: Migration, *, who: str, why: str) -> Path:
@@ -39,26 +44,77 @@ def finalize(migration: Migration, *, who: str, why: str) -> Path:
         raise CutoverRefused(f"{behind}: wait until it is level")
     migration.routes.note(who=who, what="began to finalize", why=why)
     migration.journal.seal()
-    return complete(migration, who=who, why=why)
+    archive = complete(migration, who=who, why=why)
+    if archive is None:
+        raise StoreUnavailable(
+            "another process is completing the finalize; `shadow status` shows when it is done"
+        )
+    return archive
 
 
-def complete(migration: Migration, *, who: str, why: str) -> Path:
-    """Carry a sealed journal's finalize through; harmless if it is done already."""
-    store = migration.link.open()
-    if store.cursor().state == "following":
-        store.bind(migration.journal.incarnation)
+def is_open(migration: Migration) -> bool:
+    """Whether a finalize began and has not come to its end."""
+    return migration.journal.sealed() and not migration.routes.noted(FINALIZED)
+
+
+def complete(migration: Migration, *, who: str, why: str) -> Path | None:
+    """Carry a sealed journal's finalize through; ``None`` if another process is at it.
+
+    Harmless if it is done already. If PostgreSQL turns out not to hold everything the seal is taken off
+    again, and the migration goes on as before (CutoverRefused).
+    """
+    with process_lock(migration.directory / "finalize.lock") as mine:
+        if not mine:
+            return None
+        _end_following(migration)
+        route = migration.routes.current()
+        if route.phase is not Phase.FINAL:
+            migration.routes.change(
+                route, who=who, why=why, phase=Phase.FINAL, ramp_share=0.0, mirror_rate=0.0
+            )
+        archive = _archive(migration)
+        if not migration.routes.noted(FINALIZED):
+            migration.routes.note(who=who, what=FINALIZED, why=why)
+        return archive
+
+
+def _end_following(migration: Migration) -> None:
+    """Bring the table level and let it take writes of its own."""
+    journal = migration.journal
+    standing = migration.postgresql.look()
+    if standing.state == "unavailable":
+        raise StoreUnavailable(
+            f"the finalize waits for PostgreSQL, and so do all writes: {standing.error}"
+        )
+    if standing.state == "following":
         migration.postgresql.follow()
-        store.finalize()
-    directory = migration.settings.state_directory.absolute()
-    archive = directory / "archive"
-    source = directory / "snapshots"
-    if not archive.exists():
-        # The last snapshot reaches the seal, so that the archive is the whole of FAISS.
-        migration.snapshots.make(migration.load_faiss().store)
-        shutil.copytree(source, directory / "archive.new", dirs_exist_ok=True)
-        (directory / "archive.new").rename(archive)
-        sync_directory(directory)
-    route = migration.routes.current()
-    if route.phase is not Phase.FINAL:
-        migration.routes.change(route, who=who, why=why, phase=Phase.FINAL, mirror_rate=0.0)
+        standing = migration.postgresql.look()
+    if standing.state == "final":
+        return
+    if standing.state != "following" or standing.applied_seq < journal.head():
+        journal.unseal()
+        raise CutoverRefused(
+            f"PostgreSQL is {standing.state} at write {standing.applied_seq} of {journal.head()} "
+            f"({standing.error or standing.halted}): it does not hold everything, so the migration is not "
+            "final and writes go to the journal again"
+        )
+    migration.link.open().finalize()
+    migration.postgresql.look()
+
+
+def _archive(migration: Migration) -> Path:
+    """Put the last snapshot, which reaches the seal, into the archive: the whole of FAISS."""
+    archive = migration.directory / "archive"
+    if archive.exists():
+        return archive
+    head = migration.journal.head()
+    if migration.snapshots.newest_seq() < head:
+        follower = migration.load_faiss()
+        migration.snapshots.make(follower.store, reloads=follower.reloads, wait=True)
+    aside = migration.directory / "archive.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    if migration.snapshots.copy_newest(aside).seq < head:
+        raise StoreUnavailable("the last snapshot does not reach the seal yet; it is made again")
+    aside.rename(archive)
+    sync_directory(migration.directory)
     return archive

@@ -22,22 +22,17 @@ from shadow.core.comparison import Cause, Comparison, compare, missed
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.core.strata import declared, strata_of
 from shadow.evidence import Observed
-from shadow.evidence_view import end_to_end
+from shadow.evidence_view import AUDIT_RECALL, EXACT_RECALL, end_to_end
 from shadow.exact_scans import Allowance, ExactScans, Stores, scored
 from shadow.mirror import Observation
 from shadow.writes.journal import Journal
 from vectorstore.errors import DeadlineExceeded
 from vectorstore.types import Answer, Hit, Metric
 
-__all__ = ["AUDIT_RECALL", "EXACT_RECALL", "UNJUDGED", "WRONG_SCORES", "QueryJudge"]
+__all__ = ["UNJUDGED", "WRONG_SCORES", "QueryJudge"]
 
 UNJUDGED = "unjudged"
 WRONG_SCORES = "wrong_scores"
-
-EXACT_RECALL = "exact_recall"
-"""A store's recall against the exact answer, over the divergent queries that were adjudicated."""
-AUDIT_RECALL = "audit_recall"
-"""The same over the audit sample, which says how good a store is and not only where they differ."""
 
 # Rounding of float32 sums of some thousand terms stays well below this; a wrong operator does not.
 SCORE_TOLERANCE = 1e-4
@@ -84,16 +79,21 @@ class QueryJudge:
         query = replace(seen.query, timeout_ms=self._mirror.timeout_ms)
         started = time.perf_counter()
         shadow: Answer | None = None
+        wrong_scores = False
         try:
-            shadow = self._stores.by_name(judged).search(query)
+            answer = self._stores.by_name(judged).search(query)
+            latency_ms = (time.perf_counter() - started) * 1e3
+            # Comparing may look rows up, so a store may fail here too.
+            comparison = self._compare(seen, answer)
+            wrong_scores = self._scores_differ(seen, answer)
+            shadow = answer
         except DeadlineExceeded:
             latency_ms, comparison = math.inf, missed(query.k, Cause.TIMEOUT)
         except Exception:  # noqa: BLE001 - whatever fails the shadow is a miss, and evidence
             latency_ms, comparison = math.inf, missed(query.k, Cause.ERROR)
-        else:
-            latency_ms = (time.perf_counter() - started) * 1e3
-            comparison = self._compare(seen, shadow)
-        return self._observed(seen, shadow, judged, comparison, latency_ms, audited=audited)
+        return self._observed(
+            seen, shadow, judged, comparison, latency_ms, audited=audited, wrong_scores=wrong_scores
+        )
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
         hits = seen.hits or ()
@@ -117,9 +117,9 @@ class QueryJudge:
         latency_ms: float,
         *,
         audited: bool,
+        wrong_scores: bool,
     ) -> Observed:
         causes: dict[str, int] = {}
-        wrong_scores = shadow is not None and self._scores_differ(seen, shadow)
         recall = 0.0 if wrong_scores else comparison.recall
         figures = {
             "recall": recall,

@@ -28,7 +28,11 @@ __all__ = ["Mirror", "Observation"]
 
 # Small, so that little can be lost with a process, and the gate is not held back by what is under way.
 BATCH_MAX = 16
+# One wake-up and one transaction for the queries of a moment: each wake-up contends with the readers.
+GATHER_S = 0.05
 BUDGET_INTERVAL_S = 1.0
+# What is left of the budget when the rest of the process is busy: there, each moment is a reader's.
+BUDGET_SHARE_MIN = 0.1
 
 log = structlog.get_logger("shadow")
 
@@ -77,6 +81,8 @@ class Mirror:
         self._sampled = 0
         self._dropped = 0
         self._told = (0, 0, 0)
+        self._begun = False
+        self._shadow_answers = True
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._run, name="shadow-mirror", daemon=True)
@@ -90,11 +96,22 @@ class Mirror:
         """Start the thread."""
         self._thread.start()
 
+    def begin(self) -> None:
+        """Sample from now on: the first attempt to reach PostgreSQL has ended, well or badly.
+
+        What is asked before that, while a process starts, says nothing of a store.
+        """
+        self._begun = True
+
     def samples(self, route: Route) -> bool:
         """Whether to mirror the query that is about to run under this route."""
-        if not route.mirrors:
+        if not (self._begun and route.mirrors):
             return False
         self._offered += 1
+        # A shadow that answers and is merely asked too much is asked less, before the draw. One that
+        # does not answer goes on to fill the queue: what is dropped counts against it.
+        if self._shadow_answers and 2 * self._queue.qsize() >= self._settings.queue_size_max:
+            return False
         rate = route.mirror_rate * self._share
         return rate >= 1.0 or is_sampled(random.random(), rate)  # noqa: S311 - a sample, not a secret
 
@@ -137,7 +154,7 @@ class Mirror:
 
     def _run(self) -> None:
         budget = BudgetState(1.0)
-        measured_at, cpu_at = time.monotonic(), time.thread_time()
+        measured_at, cpu_at, all_at = time.monotonic(), time.thread_time(), time.process_time()
         while True:
             batch, stop = self._take()
             if batch:
@@ -151,20 +168,24 @@ class Mirror:
                 return
             now = time.monotonic()
             if now - measured_at >= BUDGET_INTERVAL_S:
-                cpu = time.thread_time()
+                cpu, all_cpu = time.thread_time(), time.process_time()
+                elapsed_s, own_s = now - measured_at, cpu - cpu_at
+                idle_share = 1.0 - (all_cpu - all_at - own_s) / elapsed_s
                 budget = next_rate(
                     budget,
-                    cpu_share=(cpu - cpu_at) / (now - measured_at),
-                    share_max=self._settings.cpu_share_max,
+                    cpu_share=own_s / elapsed_s,
+                    share_max=self._settings.cpu_share_max * max(BUDGET_SHARE_MIN, idle_share),
                     rate_max=1.0,
                 )
                 self._share = budget.rate
-                measured_at, cpu_at = now, cpu
+                measured_at, cpu_at, all_at = now, cpu, all_cpu
 
     def _take(self) -> tuple[list[Observation], bool]:
         first = self._queue.get()
         if first is None:
             return [], True
+        if self._queue.qsize() < BATCH_MAX - 1:
+            time.sleep(GATHER_S)
         batch = [first]
         while len(batch) < BATCH_MAX:
             try:
@@ -186,6 +207,7 @@ class Mirror:
             era, judged, offered=more[0], sampled=more[1], dropped=more[2], issued=len(batch)
         )
         results = [self._judge(observation) for observation in batch]
+        self._shadow_answers = all(one.figures.get("success", 1.0) > 0.0 for one in results)
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
             log.warning("change_alarm", store=POSTGRESQL, figure=figure)
         self._tell(era, results)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import structlog
 
+from shadow.backups.switch import enter
 from shadow.config import Settings
 from shadow.cutover import Cutover
 from shadow.eras import open_era, settings_of_answers
@@ -24,7 +26,7 @@ from shadow.verdict import VerdictDesk
 from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.errors import ConfigurationError
+from vectorstore.errors import ConfigurationError, VectorStoreError
 from vectorstore.types import Metric
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from vectorstore.postgres.embedded import EmbeddedServer
     from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["EMBEDDED", "Migration", "open_migration", "who"]
+__all__ = ["EMBEDDED", "Migration", "open_link", "open_migration", "who"]
 
 EMBEDDED = "embedded"
 HEAD_AGE_SHARE = 0.25
@@ -56,10 +58,20 @@ class Migration:
     cutover: Cutover
     dimension: int
     metric: Metric
+    running: IO[str]
+
+    @property
+    def directory(self) -> Path:
+        """The state directory."""
+        return self.settings.state_directory.absolute()
 
     def load_faiss(self) -> FaissFollower:
         """This process's own FAISS copy, at the head of the journal."""
-        follower = FaissFollower(self.journal, self.snapshots.load(), reload=self.snapshots.load)
+        # Counted before the snapshot is read: a repair that comes between is not missed.
+        reloads = self.journal.reloads()
+        follower = FaissFollower(
+            self.journal, self.snapshots.load(), reload=self.snapshots.load, reloads=reloads
+        )
         follower.follow()
         return follower
 
@@ -82,6 +94,7 @@ class Migration:
         self.evidence.close()
         self.routes.close()
         self.journal.close()
+        self.running.close()
 
 
 def who(role: str) -> str:
@@ -103,9 +116,20 @@ def open_migration(
     """
     directory = settings.state_directory.absolute()
     _make_private(directory)
-    journal = Journal.open(directory, size_bytes_max=settings.journal.size_bytes_max)
+    # Shared by every process that has the migration open, until it is closed: a restore waits for none.
+    running = enter(directory)
     try:
-        snapshots = SnapshotKeeper(directory, journal, kept=settings.journal.snapshots_kept)
+        journal = Journal.open(directory, size_bytes_max=settings.journal.size_bytes_max)
+    except BaseException:
+        running.close()
+        raise
+    try:
+        snapshots = SnapshotKeeper(
+            directory,
+            journal,
+            kept=settings.journal.snapshots_kept,
+            tombstones_share_max=settings.faiss.tombstones_share_max,
+        )
         with process_lock(directory / "intake.lock", wait=True):
             if not snapshots.exists():
                 _begin(settings, directory, journal, snapshots, on_note or _log_note)
@@ -115,8 +139,9 @@ def open_migration(
         evidence = EvidenceBook(directory)
     except BaseException:
         journal.close()
+        running.close()
         raise
-    link = PostgresqlLink(_PostgresqlOpener(settings, directory, dimension, metric))
+    link = open_link(settings, dimension, metric)
     postgresql = PostgresqlFollower(journal, link, batch_max=settings.journal.apply_batch_max)
     lag = LagClock(journal, head_age_ms_max=settings.router.staleness_ms_max * HEAD_AGE_SHARE)
     desk = VerdictDesk(
@@ -139,7 +164,14 @@ def open_migration(
         cutover=Cutover(routes=routes, evidence=evidence, desk=desk, postgresql=postgresql),
         dimension=dimension,
         metric=metric,
+        running=running,
     )
+
+
+def open_link(settings: Settings, dimension: int, metric: Metric) -> PostgresqlLink:
+    """PostgreSQL alone, for what works on a state directory that no router has open."""
+    directory = settings.state_directory.absolute()
+    return PostgresqlLink(_PostgresqlOpener(settings, directory, dimension, metric))
 
 
 def _make_private(directory: Path) -> None:
@@ -165,12 +197,19 @@ def _begin(
 
     faiss = settings.faiss
     if faiss.path is not None:
-        taken = take_in(
-            faiss.path,
-            copy_to=directory / "origin",
-            metric=faiss.metric,
-            quarantine=frozenset(faiss.quarantine),
-        )
+        origin = directory / "origin"
+        # Without a snapshot no intake was ever finished: what is there is left from a failed one.
+        shutil.rmtree(origin, ignore_errors=True)
+        try:
+            taken = take_in(
+                faiss.path,
+                copy_to=origin,
+                metric=faiss.metric,
+                quarantine=frozenset(faiss.quarantine),
+            )
+        except VectorStoreError:
+            shutil.rmtree(origin, ignore_errors=True)
+            raise
         store = taken.store
         on_note(f"took in {taken.rows:,} records from {faiss.path} ({taken.layout} layout)")
         for note in taken.notes:

@@ -1,4 +1,4 @@
-"""A lock between the processes of one machine, released by the kernel when its holder dies."""
+"""Locks between the processes of one machine, released by the kernel when their holder dies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,28 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-__all__ = ["process_lock"]
+__all__ = ["hold_lock", "process_lock"]
+
+
+def hold_lock(path: Path, *, shared: bool = False, wait: bool = False) -> IO[str] | None:
+    """Take the lock file at ``path``, alone or with others that share it; ``None`` if it is taken.
+
+    Closing what is returned gives the lock back. A child that inherits the file keeps the lock.
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(
+            file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        )
+    except BlockingIOError:
+        file.close()
+        return None
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextmanager
@@ -16,10 +36,9 @@ def process_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
 
     Yields whether the lock was obtained; with ``wait`` it always is, in time.
     """
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+    held = hold_lock(path, wait=wait)
+    if held is None:
+        yield False
+        return
+    with held:
         yield True

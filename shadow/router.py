@@ -18,9 +18,9 @@ import structlog
 
 from shadow.breaker import Breaker
 from shadow.config import RouterSettings
-from shadow.core.phases import FAISS, POSTGRESQL, Route
+from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
 from shadow.core.read_rule import refusal
-from shadow.errors import JournalSealed
+from shadow.errors import JournalFull, JournalSealed, JournalUnavailable
 from shadow.lag import LagClock
 from shadow.mirror import Mirror
 from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
@@ -35,6 +35,8 @@ __all__ = ["Router"]
 
 # A writer brings its own write to PostgreSQL when that is what answers; it does not wait longer.
 APPLY_OWN_MS_MAX = 500.0
+# How long a write waits for a finalize that has sealed the journal.
+FINALIZE_WAIT_S_MAX = 10.0
 
 T = TypeVar("T")
 
@@ -58,6 +60,7 @@ class Router:
         dimension: int,
         metric: Metric,
         on_write: Callable[[], None],
+        on_full: Callable[[JournalFull], bool],
         on_close: Callable[[], None],
     ) -> None:
         self._journal = journal
@@ -71,6 +74,7 @@ class Router:
         self._dimension = dimension
         self._metric = metric
         self._on_write = on_write
+        self._on_full = on_full
         self._on_close = on_close
         self._open = True
         self._acknowledged = 0
@@ -224,6 +228,8 @@ class Router:
         if not self._breakers[name].allows():
             raise StoreUnavailable(f"{name} failed repeatedly and is left alone for a moment")
         if name == FAISS:
+            if self._route.phase is Phase.FINAL or self._postgresql.standing.state == "final":
+                raise StoreUnavailable("the migration is final: faiss follows no more")
             return self._faiss.store
         if not self._postgresql.standing.following:
             standing = self._postgresql.standing
@@ -321,20 +327,58 @@ class Router:
         if not entries:
             return self._lag.head()
         try:
-            appended = self._journal.append(entries, op_id=op_id)
+            appended = self._append(entries, op_id)
         except JournalSealed:
             return self._write_final(entries)
-        with self._acknowledged_lock:
-            self._acknowledged = max(self._acknowledged, appended.last_seq)
+        self._acknowledge(appended.last_seq)
         self._lag.raise_to(appended.last_seq)
         self._apply(appended, entries)
         return appended.last_seq
 
+    def _append(self, entries: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
+        try:
+            return self._journal.append(entries, op_id=op_id)
+        except JournalFull as full:
+            if not self._on_full(full):
+                raise
+        return self._journal.append(entries, op_id=op_id)
+
+    def _acknowledge(self, seq: int) -> None:
+        with self._acknowledged_lock:
+            self._acknowledged = max(self._acknowledged, seq)
+
     def _write_final(self, entries: Sequence[tuple[str, Record | None]]) -> int:
-        """After finalize PostgreSQL is alone: its own transaction is the acknowledgement."""
-        store = self._link.open()
+        """After finalize PostgreSQL is alone: its own transaction is the acknowledgement.
+
+        Between the seal on the journal and the table's own writes a finalize brings the table level;
+        a write that comes then waits for it.
+        """
         written = [record for _, record in entries if record is not None]
-        return store.upsert(written) if written else store.delete([name for name, _ in entries])
+        deadline = time.monotonic() + FINALIZE_WAIT_S_MAX
+        while True:
+            store = self._link.open()
+            try:
+                if written:
+                    seq = store.upsert(written)
+                else:
+                    seq = store.delete([name for name, _ in entries])
+            except Unsupported as error:
+                if not self._journal.sealed():
+                    raise JournalUnavailable(
+                        "a finalize was given up while this write waited for it; nothing was written: "
+                        "retry"
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise JournalUnavailable(
+                        "the migration is being finalized and PostgreSQL does not take writes of its "
+                        f"own yet ({error}); nothing was written: retry"
+                    ) from error
+            else:
+                # FAISS does not have this one, so it may answer no more in this process.
+                self._acknowledge(seq)
+                return seq
+            self._on_write()
+            time.sleep(self._settings.poll_ms / 1e3)
 
     def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
         """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""

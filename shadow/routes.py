@@ -99,11 +99,7 @@ class RouteBook:
         """
         with self._transaction() as connection:
             now = _current(connection)
-            if now.version != expected.version:
-                raise RouteConflict(
-                    f"the route is at version {now.version}, not {expected.version}: somebody changed "
-                    "it meanwhile; look at `shadow status` and decide again"
-                )
+            _check_version(now, expected.version)
             route = Route(
                 version=now.version + 1,
                 phase=now.phase if phase is None else phase,
@@ -131,9 +127,14 @@ class RouteBook:
             return Request(Wanted.FAISS, "default", "no request was made")
         return Request(Wanted(row[0]), row[1], row[2], row[3])
 
-    def ask(self, request: Request) -> None:
-        """Make a request: the latest one wins."""
+    def ask(self, request: Request, *, expected_version: int | None = None) -> None:
+        """Make a request: the latest one wins.
+
+        RouteConflict if the route is no longer at ``expected_version``, on which it was decided.
+        """
         with self._transaction() as connection:
+            if expected_version is not None:
+                _check_version(_current(connection), expected_version)
             self._ask(connection, request)
 
     def ask_at_start(self, wanted: Wanted, *, who: str) -> bool:
@@ -158,6 +159,33 @@ class RouteBook:
         self._note(
             connection, request.who, f"asked for {request.wanted.value}{forced}", request.why, {}
         )
+
+    def primary_seen(self) -> str | None:
+        """The last value of ``PRIMARY`` that a starting process brought."""
+        with self._lock:
+            row = self._connection.execute("SELECT primary_seen FROM standing").fetchone()
+        return None if row[0] is None else str(row[0])
+
+    def restored(self, *, who: str, why: str, primary_seen: str | None) -> None:
+        """Begin again after a restore: FAISS answers, and nothing else is wanted.
+
+        ``primary_seen`` is what was seen before it, so that a start with the old environment does not
+        ask for PostgreSQL again.
+        """
+        now = self.current()
+        self.change(now, who=who, why=why, phase=Phase.FAISS, ramp_share=0.0)
+        with self._transaction() as connection:
+            self._ask(connection, Request(Wanted.FAISS, who, why))
+            connection.execute("UPDATE standing SET primary_seen = ?", (primary_seen,))
+            self._note(connection, who, "restored", why, {})
+
+    def noted(self, what: str) -> bool:
+        """Whether the audit log has an entry of this kind."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT 1 FROM audit WHERE what = ? LIMIT 1", (what,)
+            ).fetchone()
+        return row is not None
 
     def latch(self) -> str | None:
         """Why automatic flips are held after an automatic rollback, or ``None``."""
@@ -216,6 +244,14 @@ class RouteBook:
 def _current(connection: sqlite3.Connection) -> Route:
     row = connection.execute("SELECT * FROM routes ORDER BY version DESC LIMIT 1").fetchone()
     return Route(row[0], Phase(row[1]), *row[2:])
+
+
+def _check_version(now: Route, expected: int) -> None:
+    if now.version != expected:
+        raise RouteConflict(
+            f"the route is at version {now.version}, not {expected}: somebody changed it "
+            "meanwhile; look at `shadow status` and decide again"
+        )
 
 
 def _words(before: Route, after: Route) -> str:

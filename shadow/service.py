@@ -12,9 +12,10 @@ from shadow.opening import Migration, open_migration, who
 from shadow.router import Router
 from shadow.steward import Steward
 from shadow.writes.followers import FaissFollower
+from shadow.writes.room import RoomMaker
 from vectorstore.errors import StoreUnavailable
 
-__all__ = ["open_router"]
+__all__ = ["open_router", "route_through"]
 
 
 class _EraClock:
@@ -46,7 +47,15 @@ def open_router(settings: Settings | None = None) -> Router:
     Works with PostgreSQL away: FAISS answers, and PostgreSQL joins when it is there. ``close`` the
     router when done. Raises ConfigurationError, IntakeRefused or StoreCorrupt if it cannot start.
     """
-    migration = open_migration(settings or load_settings())
+    return route_through(open_migration(settings or load_settings()))
+
+
+def route_through(migration: Migration) -> Router:
+    """A router over a migration that was opened, which it closes when it is closed.
+
+    For a process that also looks at the migration and decides about it. Raises as
+    :func:`open_router`; then the migration is closed.
+    """
     try:
         if migration.settings.primary is not None:
             migration.routes.ask_at_start(Wanted(migration.settings.primary), who=who("start"))
@@ -98,9 +107,12 @@ def open_router(settings: Settings | None = None) -> Router:
             dimension=migration.dimension,
             metric=migration.metric,
             on_write=lambda: None if steward is None else steward.wrote(),
+            on_full=RoomMaker(
+                migration.directory, migration.journal, migration.snapshots, faiss
+            ).make_room,
             on_close=stop,
         )
-        steward = Steward(migration, router, faiss)
+        steward = Steward(migration, router, faiss, mirror)
     except BaseException:
         migration.close()
         raise

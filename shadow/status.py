@@ -12,13 +12,15 @@ from shadow.verdict import verdict_facts
 __all__ = ["status"]
 
 
-def status(migration: Migration) -> dict[str, Any]:
+def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
     """Phase, wish and what it waits for, verdict, stores, lag, journal, evidence and the last verify.
 
-    Asks PostgreSQL for its cursor; when it cannot be reached, says so in ``stores``.
+    Asks PostgreSQL for its cursor; when it cannot be reached, says so in ``stores``. A process whose
+    router follows PostgreSQL anyway need not: with ``look`` false nothing is waited for.
     """
     now = time.time()
-    standing = migration.postgresql.look()
+    standing = migration.postgresql.look() if look else migration.postgresql.standing
+    snapshot = migration.snapshots.newest_made()
     route, request = migration.routes.current(), migration.routes.request()
     era = migration.evidence.era()
     number = 0 if era is None else era.number
@@ -29,6 +31,7 @@ def status(migration: Migration) -> dict[str, Any]:
     return {
         "phase": route.phase.value,
         "primary": route.primary,
+        "rehearsing": route.rehearsing_until is not None,
         "postgresql_share": route.postgresql_share,
         "mirror_rate": route.mirror_rate,
         "route_version": route.version,
@@ -41,13 +44,15 @@ def status(migration: Migration) -> dict[str, Any]:
         "stores": {
             "faiss": {
                 "dimension": migration.dimension,
-                "snapshot_seq": migration.snapshots.newest_seq(),
+                "snapshot_seq": None if snapshot is None else snapshot[0],
+                "snapshot_age_s": None if snapshot is None else round(now - snapshot[1], 1),
             },
             "postgresql": {
                 "state": standing.state,
                 "applied_seq": standing.applied_seq,
                 "lag_entries": max(0, head - standing.applied_seq) if standing.following else None,
                 "lag_oldest_ms": age_ms if standing.following else None,
+                "halted": standing.halted,
                 "trouble": standing.halted or standing.error,
             },
         },

@@ -10,13 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
+from shadow.core.phases import Phase
+from shadow.errors import JournalGap
+from shadow.finalize import complete, is_open
+from shadow.mirror import Mirror
 from shadow.opening import Migration, who
 from shadow.router import Router
-from shadow.writes.backfill import POSTGRESQL_CURSOR
+from shadow.verify_schedule import VerifySchedule
+from shadow.writes.backfill import POSTGRESQL_CURSOR, release_left_hold
 from shadow.writes.followers import FaissFollower
+from shadow.writes.snapshots import SNAPSHOTS_CURSOR
 from vectorstore.errors import StoreUnavailable, VectorStoreError
 
 __all__ = ["Steward"]
@@ -32,10 +39,13 @@ log = structlog.get_logger("shadow")
 class Steward:
     """Runs the background threads of one router."""
 
-    def __init__(self, migration: Migration, router: Router, faiss: FaissFollower) -> None:
+    def __init__(
+        self, migration: Migration, router: Router, faiss: FaissFollower, mirror: Mirror
+    ) -> None:
         self._migration = migration
         self._router = router
         self._faiss = faiss
+        self._mirror = mirror
         self._stopping = threading.Event()
         self._written = threading.Event()
         self._threads = [
@@ -49,6 +59,7 @@ class Steward:
         self._version = -1
         self._backoff_s = BACKOFF_S_MIN
         self._kept_house_at = 0.0
+        self._verifying = VerifySchedule(migration.settings, migration.evidence)
 
     def start(self) -> None:
         """Start the threads."""
@@ -66,6 +77,7 @@ class Steward:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout=10.0)
+        self._verifying.stop()
 
     def _forever(self, name: str, work: Callable[[], float]) -> None:
         while not self._stopping.is_set():
@@ -102,6 +114,13 @@ class Steward:
         if follower.standing.halted is not None:
             return BACKOFF_S_MAX
         try:
+            return self._apply_once()
+        finally:
+            self._mirror.begin()
+
+    def _apply_once(self) -> float:
+        follower = self._migration.postgresql
+        try:
             follower.follow()
         except VectorStoreError as error:
             follower.lost(str(error))
@@ -116,27 +135,46 @@ class Steward:
 
     def _step(self) -> float:
         migration = self._migration
-        if migration.postgresql.standing.following:
-            self._keep_house()
+        following = migration.postgresql.standing.state == "following"
+        if migration.routes.current().phase is not Phase.FINAL:
+            self._keep_house(following=following)
+        if is_open(migration):
+            # Whoever began it may have been killed, and until it is done nobody can write.
+            complete(migration, who=who("router"), why="a finalize was begun")
         migration.cutover.step(who=who("router"))
         self._router.follow_route(migration.routes.current())
+        self._verifying.step(following=following)
         return STEP_S
 
-    def _keep_house(self) -> None:
+    def _keep_house(self, *, following: bool) -> None:
         """Make a snapshot when the journal has grown enough, and truncate what nobody needs."""
         if time.monotonic() - self._kept_house_at < HOUSEKEEPING_S:
             return
         self._kept_house_at = time.monotonic()
         migration = self._migration
-        migration.look_at_era(self._faiss.store)
         journal, settings = migration.journal, migration.settings.journal
-        journal.set_cursor(POSTGRESQL_CURSOR, migration.postgresql.standing.applied_seq)
-        if journal.head() - migration.snapshots.newest_seq() >= settings.snapshot_entries:
-            migration.snapshots.make(self._faiss.store)
-        journal.truncate(journal.head())
+        if following:
+            migration.look_at_era(self._faiss.store)
+            # It may have been let go of since it was last seen.
+            with suppress(JournalGap):
+                journal.set_cursor(POSTGRESQL_CURSOR, migration.postgresql.standing.applied_seq)
         usage = journal.usage()
+        holder = journal.oldest_holder()
+        entries = journal.head() - migration.snapshots.newest_seq()
+        crowded = usage.warning and holder is not None and holder[0] == SNAPSHOTS_CURSOR
+        if entries >= settings.snapshot_entries or (crowded and entries):
+            migration.snapshots.make(self._faiss.store, reloads=self._faiss.reloads)
+        release_left_hold(
+            migration.directory,
+            journal,
+            following=lambda: migration.postgresql.look().following,
+        )
+        journal.truncate(journal.head())
         if usage.warning:
-            holder = journal.oldest_holder()
             log.warning(
-                "journal_near_limit", bytes=usage.bytes, bytes_max=usage.bytes_max, holder=holder
+                "journal_near_limit",
+                bytes=usage.bytes,
+                bytes_max=usage.bytes_max,
+                holder=holder,
+                next="at the limit the holder is let go of; PostgreSQL then needs `shadow backfill`",
             )

@@ -22,7 +22,7 @@ from shadow.core.gate import (
     evaluate,
 )
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.evidence_view import LIVE, EvidenceView, end_to_end
+from shadow.evidence_view import AUDIT_RECALL, LIVE, EvidenceView, end_to_end
 from shadow.lag import LagClock
 
 __all__ = ["VerdictDesk", "open_sentences", "verdict_facts"]
@@ -88,12 +88,11 @@ class VerdictDesk:
         holes = {0.0: missing} if missing else {}
         return GateInputs(
             figures=[
-                FigureCounts(
-                    name, stratum, threshold, merge(counts.get((name, stratum), {}), holes)
-                )
+                FigureCounts(name, stratum, limit, merge(counts.get((name, stratum), {}), holes))
                 for stratum in (POOLED, *self._settings.strata)
-                for name, threshold in self._thresholds().items()
-            ],
+                for name, limit in self._thresholds().items()
+            ]
+            + self._audit(counts),
             distinct_queries=self._evidence.distinct_queries(number, source=source),
             elapsed_s=0.0 if era is None else self._clock() - era.opened_at,
             sampled=sampled,
@@ -115,6 +114,14 @@ class VerdictDesk:
         if settings.top1_min is not None:
             found["top1"] = settings.top1_min
         return found
+
+    def _audit(self, counts: Mapping[tuple[str, str], Mapping[float, int]]) -> list[FigureCounts]:
+        """The audit sample's figure. Holes are left to the others: few queries are audited."""
+        threshold = self._settings.exact_recall_min
+        if threshold is None:
+            return []
+        found = counts.get((AUDIT_RECALL, POOLED), {})
+        return [FigureCounts(AUDIT_RECALL, POOLED, threshold, found)]
 
     def _ratio(self, era: int, source: str, missing: int) -> LatencyRatio | None:
         settings = self._settings

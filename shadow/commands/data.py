@@ -29,8 +29,6 @@ from shadow.commands.running import (
 
 __all__ = ["backfill", "init", "verify"]
 
-DIFFERING_SHOWN = 20
-
 
 def init(
     admin_dsn: Annotated[
@@ -92,6 +90,7 @@ def backfill(
             store=opened.link.open(),
             current=lambda: opened.load_faiss().store,
             rows_per_s_max=rows_per_s,
+            backups_kept=opened.settings.journal.backups_kept,
             on_rows=rows_done,
             on_index=index_done,
         )
@@ -134,8 +133,8 @@ def verify(
 
     Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why.
     """
-    from shadow.evidence_view import Verification
-    from shadow.writes.verify import Clean, CouldNotCheck, Differs
+    from shadow.verification import verification_of
+    from shadow.writes.verify import Clean, Differs
     from shadow.writes.verify import verify as run
     from vectorstore.digests import METHODS
     from vectorstore.errors import InvalidInput
@@ -153,17 +152,9 @@ def verify(
             on_rows=lambda done, total: progress.update(task, completed=done, total=total),
         )
         differing = result.ids if isinstance(result, Differs) else ()
-        state = {Clean: "clean", Differs: "differs", CouldNotCheck: "could not check"}[type(result)]
-        detail = result.why if isinstance(result, CouldNotCheck) else ""
-        if isinstance(result, Differs):
-            detail = "; ".join(
-                f"{len(ids)} {kind}: {', '.join(ids[:DIFFERING_SHOWN])}"
-                for kind in ("missing", "extra", "stale", "different")
-                if (ids := getattr(result, kind))
-            )
-        opened.evidence.record_verification(
-            Verification(time.time(), state, result.rows, len(differing), result.method, detail)
-        )
+        kept = verification_of(result, at=time.time())
+        opened.evidence.record_verification(kept)
+        state, detail = kept.state, kept.detail
     if as_json:
         print_json({"state": state, "rows": result.rows, "differing": list(differing),
                     "method": result.method, "detail": detail})  # fmt: skip

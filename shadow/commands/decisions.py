@@ -40,28 +40,12 @@ def ramp(
 
     Refused while the evidence says hold, unless forced with a reason. The read rule holds in any case.
     """
-    from shadow.core.gate import Hold
-    from shadow.core.phases import Phase
-    from shadow.errors import CutoverRefused
+    from shadow import decisions
     from shadow.opening import who
-    from shadow.verdict import open_sentences
 
     with migration(config) as opened:
         opened.postgresql.look()
-        phase = opened.routes.current().phase
-        if phase not in (Phase.SHADOW, Phase.RAMP):
-            raise CutoverRefused(f"the phase is {phase.value}: a ramp begins in the phase shadow")
-        verdict = opened.desk.ready()
-        if percent > 0 and force is None:
-            latch = opened.routes.latch()
-            if latch is not None:
-                raise CutoverRefused(f"an automatic rollback is latched: {latch}")
-            if isinstance(verdict, Hold):
-                raise CutoverRefused(
-                    f"the verdict is hold: {'; '.join(open_sentences(verdict))}. "
-                    "Give --force REASON to ramp all the same"
-                )
-        opened.cutover.ramp(percent / 100, who=who("ramp"), why=force or why)
+        decisions.ramp(opened, percent / 100, who=who("ramp"), why=why, force=force)
         out.print(f"PostgreSQL answers {percent:g} % of the reads")
 
 
@@ -138,18 +122,12 @@ def rehearse(config: ConfigOption = None) -> None:
 
     Refused unless the gate says pass.
     """
-    from shadow.core.phases import Phase
-    from shadow.errors import CutoverRefused
+    from shadow import decisions
     from shadow.opening import who
-    from shadow.verdict import open_sentences
 
     with migration(config) as opened:
         opened.postgresql.look()
-        missing = open_sentences(opened.desk.ready())
-        if opened.routes.current().phase is not Phase.SHADOW or missing:
-            why = "; ".join(missing) or f"the phase is {opened.routes.current().phase.value}"
-            raise CutoverRefused(f"cannot rehearse now: {why}")
-        result = opened.cutover.rehearse(who=who("rehearse"))
+        result = decisions.rehearse(opened, who=who("rehearse"))
     out.print(
         f"flipped in {result.flip_ms:.1f} ms, held for {result.held_s:.0f} s, back in "
         f"{result.back_ms:.1f} ms: {result.why}"

@@ -14,8 +14,15 @@ from shadow.core import bounded_mean
 from shadow.core.gate import POOLED, Hold, Pass, Undecided, Verdict
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.core.quantile_ratio import Ratio
-from shadow.evidence_view import LIVE, REPLAY, EvidenceView, Tally, end_to_end
-from shadow.judging import AUDIT_RECALL, EXACT_RECALL
+from shadow.evidence_view import (
+    AUDIT_RECALL,
+    EXACT_RECALL,
+    LIVE,
+    REPLAY,
+    EvidenceView,
+    Tally,
+    end_to_end,
+)
 from shadow.opening import Migration
 from shadow.report.meanings import MEANINGS
 from shadow.report.model import (

@@ -7,19 +7,14 @@ by hash, and nothing else, so that text which got past the escaping could still 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
-from collections.abc import Sequence
 from importlib import resources
 
-from shadow.report import bars, charts, tables, words
-from shadow.report.markup import Markup, element, join, plain
+from shadow.report import sections, words
+from shadow.report.markup import Markup, element
 from shadow.report.model import ParityReport
-from shadow.report.tables import Column, Table
 
-__all__ = ["render_html", "style_sheet"]
-
-_STATES = frozenset({"passed", "not passed", "met", "not met", "level"})
+__all__ = ["render_html", "report_policy", "style_sheet"]
 
 
 def style_sheet() -> str:
@@ -27,15 +22,22 @@ def style_sheet() -> str:
     return resources.files("shadow.report").joinpath("style.css").read_text(encoding="utf-8")
 
 
+def report_policy() -> str:
+    """The page's content security policy: its one style sheet, by hash, and nothing else."""
+    digest = base64.b64encode(hashlib.sha256(style_sheet().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
 def render_html(report: ParityReport) -> str:
     """The whole report as one page; all that comes from data is escaped."""
     style = style_sheet()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", http_equiv="Content-Security-Policy", content=report_policy()),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="robots", content="noindex"),
@@ -45,18 +47,20 @@ def render_html(report: ParityReport) -> str:
         # Not escaped: HTML reads a style element as it stands, and the sheet is ours.
         element("style", Markup(style)),
     )
-    sections = (
-        _gate(report),
-        _recall(report),
-        _latency(report),
-        _divergence(report),
-        _worst(report),
-        _data(report),
-        _decisions(report),
-        _measured(report),
+    parts = (
+        sections.gate(report),
+        sections.recall(report),
+        sections.latency(report),
+        sections.divergence(report),
+        sections.worst(report),
+        sections.data(report),
+        sections.decisions(report),
+        sections.measured(report),
     )
     body = element(
-        "body", _masthead(report), element("main", _verdict(report), _facts(report), *sections)
+        "body",
+        _masthead(report),
+        element("main", sections.verdict(report), sections.facts(report), *parts),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
@@ -65,235 +69,6 @@ def _masthead(report: ParityReport) -> Markup:
     made = element("time", words.when(report.generated_at), datetime=report.generated_at)
     return element(
         "header",
-        element("h1", _data_text(report.subject)),
+        element("h1", sections.data_text(report.subject)),
         element("p", "Parity report, ", made),
     )
-
-
-def _verdict(report: ParityReport) -> Markup:
-    told = [
-        element(
-            "p",
-            _glyph(report.verdict),
-            element("strong", report.verdict.upper()),
-            class_="verdict-word",
-            id="verdict",
-        ),
-        element("p", _data_text(words.headline(report)), class_="headline"),
-    ]
-    told += _listed("Why it holds", report.reasons)
-    told += _listed("What is missing", report.needs)
-    if report.verdict != "pass":
-        told += _listed("What would make it pass", words.next_steps(report))
-    return element("section", *told, class_=f"verdict {report.verdict}", aria_labelledby="verdict")
-
-
-def _glyph(verdict: str) -> Markup:
-    shapes = {"pass": "M5 12.5l4.5 4.5L19 7.5", "hold": "M8.5 6v12M15.5 6v12"}
-    shape = element("path", d=shapes.get(verdict, "M6 12h.01M12 12h.01M18 12h.01"))
-    return element("svg", shape, viewBox="0 0 24 24", class_="glyph", aria_hidden="true")
-
-
-def _facts(report: ParityReport) -> Markup:
-    found = (
-        element(
-            "div",
-            element("dt", _data_text(fact.term)),
-            element("dd", _data_text(fact.value), class_="value"),
-            element("dd", _data_text(fact.note), class_="note") if fact.note else "",
-        )
-        for fact in tables.facts(report)
-    )
-    return element("dl", *found, class_="facts")
-
-
-def _gate(report: ParityReport) -> Markup:
-    drawn = tuple(
-        bars.progress(figure, ident=f"figure-{i}") for i, figure in enumerate(report.figures)
-    )
-    table = _with_column(tables.figures(report), "Lower bound towards threshold", drawn, place=1)
-    meanings = {figure.name: words.figure_meaning(figure) for figure in report.figures}
-    notes = [
-        join(element("b", _data_text(name)), ": ", text, ". ")
-        for name, text in meanings.items()
-        if text
-    ]
-    key = "The bar is the lower bound, the dot is the mean, the upright line is the threshold. "
-    return _section(
-        "Gate",
-        _table(table, kind="stack"),
-        element("p", key, *notes, class_="note") if report.figures else "",
-        _table(tables.conditions(report), kind="stack"),
-    )
-
-
-def _recall(report: ParityReport) -> Markup:
-    threshold = next((f.threshold for f in report.figures if f.name.startswith("recall")), None)
-    return _section(
-        "Recall",
-        element(
-            "div",
-            _chart(
-                charts.recall_histogram(report.recall_histogram, ident="recall"),
-                "Recall of each compared query",
-                tables.recall_counts(report),
-            ),
-            _chart(
-                charts.timeline(report.timeline, threshold=threshold, ident="timeline"),
-                "Mean recall over time",
-                tables.timeline(report),
-            ),
-            class_="pair",
-        ),
-    )
-
-
-def _latency(report: ParityReport) -> Markup:
-    drawn = charts.latency_cdf(report.latency, budget_ms=report.latency_budget_ms, ident="latency")
-    budget = words.milliseconds(report.latency_budget_ms)
-    note = f"The budget is {budget}. " if report.latency_budget_ms is not None else ""
-    note += "A timeout never answers: a curve that has timeouts ends below 100 %."
-    numbers = element("div", _table(tables.latency(report)), element("p", note, class_="note"))
-    chart = _chart(drawn, "Share of queries answered within a time", None)
-    return _section("Latency", element("div", chart, numbers, class_="pair"))
-
-
-def _divergence(report: ParityReport) -> Markup:
-    causes = tables.causes(report)
-    total = sum(cause.count for cause in report.causes)
-    ordered = sorted(report.causes, key=lambda cause: -cause.count)
-    drawn = tuple(
-        bars.share_bar(cause.count / total if total else 0.0, ident=f"cause-{i}", title=cause.label)
-        for i, cause in enumerate(ordered)
-    )
-    return _section(
-        "Divergence",
-        element("p", words.adjudication_sentence(report.adjudication)),
-        _table(_with_column(causes, "Part", drawn, place=3), kind="stack"),
-        _table(tables.exact_recall(report), kind="compact"),
-    )
-
-
-def _worst(report: ParityReport) -> Markup:
-    shown = [
-        _table(tables.hits(report, worst, show=_hit), kind="stack hits") for worst in report.worst
-    ]
-    return _section("Worst queries", *(shown or [element("p", words.NO_DIVERGENCE)]))
-
-
-def _hit(ident: str, excerpt: str, alone: bool) -> Markup:
-    mark = join(" ", element("span", "only here", class_="alone")) if alone else ""
-    return element(
-        "div",
-        element("span", element("b", _data_text(ident)), mark),
-        element("div", _data_text(excerpt), class_="excerpt") if excerpt else "",
-    )
-
-
-def _data(report: ParityReport) -> Markup:
-    found = report.verification
-    told = [element("p", _data_text(words.verification_sentence(found)))]
-    told += [element("p", "Method: ", _data_text(found.method), ".")] if found.method else []
-    told += [element("p", _data_text(found.detail))] if found.detail else []
-    return _section("Data", *told, _table(tables.lag(report), kind="compact"))
-
-
-def _decisions(report: ParityReport) -> Markup:
-    return _section("Decisions", _table(tables.audit(report), kind="stack"))
-
-
-def _measured(report: ParityReport) -> Markup:
-    return _section(
-        "What was measured",
-        element("p", _data_text(words.window_sentence(report))),
-        element("p", _data_text(words.era_sentence(report))),
-        element(
-            "div", _table(tables.sampling(report)), _table(tables.strata(report)), class_="pair"
-        ),
-        element(
-            "div", _table(tables.settings(report)), _table(tables.versions(report)), class_="pair"
-        ),
-    )
-
-
-def _section(title: str, *children: str) -> Markup:
-    ident = title.lower().replace(" ", "-")
-    return element("section", element("h2", title, id=ident), *children, aria_labelledby=ident)
-
-
-def _listed(title: str, lines: Sequence[str]) -> list[Markup]:
-    if not lines:
-        return []
-    items = (element("li", _data_text(line)) for line in lines)
-    return [element("h2", title), element("ul", *items)]
-
-
-def _chart(drawing: Markup, caption: str, numbers: Table | None) -> Markup:
-    """A chart, and its numbers for who cannot see it or wants them exactly."""
-    told = ""
-    if numbers is not None and numbers.rows:
-        told = element("details", element("summary", "The numbers"), _table(numbers))
-    return element("figure", element("figcaption", caption), drawing, told)
-
-
-def _with_column(table: Table, heading: str, cells: Sequence[Markup], *, place: int) -> Table:
-    columns = (*table.columns[:place], Column(heading), *table.columns[place:])
-    rows = tuple(
-        (*row[:place], cell, *row[place:]) for row, cell in zip(table.rows, cells, strict=True)
-    )
-    return dataclasses.replace(table, columns=columns, rows=rows)
-
-
-def _table(table: Table, *, kind: str | None = None) -> Markup:
-    """A table that scrolls by itself when narrow; of kind `stack` its rows become cards instead.
-
-    The roles are spelled out because a table laid out as blocks loses its own in some browsers.
-    """
-    if not table.rows:
-        return element("p", f"{table.title}: nothing recorded.", class_="note")
-    headings = (
-        element("th", _data_text(c.heading), scope="col", role="columnheader", class_=_kind(c))
-        for c in table.columns
-    )
-    rows = (element("tr", *_cells(table, row), role="row") for row in table.rows)
-    whole = element(
-        "table",
-        element("caption", _data_text(table.title)),
-        element("thead", element("tr", *headings, role="row"), role="rowgroup"),
-        element("tbody", *rows, role="rowgroup"),
-        role="table",
-        class_=kind,
-    )
-    return element(
-        "div", whole, class_="scroll", tabindex="0", role="region", aria_label=table.title
-    )
-
-
-def _cells(table: Table, row: tuple[str, ...]) -> list[Markup]:
-    cells = [
-        element("th", _cell(row[0]), scope="row", role="rowheader", class_=_kind(table.columns[0]))
-    ]
-    for column, value in zip(table.columns[1:], row[1:], strict=True):
-        cells.append(
-            element(
-                "td", _cell(value), role="cell", class_=_kind(column), data_label=column.heading
-            )
-        )
-    return cells
-
-
-def _cell(value: str) -> Markup:
-    if value in _STATES:
-        return element(
-            "span", value, class_="state " + ("bad" if value.startswith("not ") else "good")
-        )
-    return _data_text(value)
-
-
-def _kind(column: Column) -> str | None:
-    return "number" if column.numeric else None
-
-
-def _data_text(value: str) -> Markup:
-    """Text from data, isolated so that right-to-left text leaves the words around it in order."""
-    return value if isinstance(value, Markup) else element("bdi", plain(value))

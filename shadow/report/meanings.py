@@ -17,6 +17,6 @@ MEANINGS: Mapping[str, str] = {
     "error": "the shadow failed",
     "timeout": "the shadow did not answer in time",
     "dropped": "sampled and then dropped, lost or killed",
-    "wrong_scores": "the same record got another score: the metric or operator differs",
+    "wrong_scores": "the same record got another score: the metric or operator differs, or the vector (verify)",
     "unjudged": "left over by the budget of exact scans",
 }

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import structlog
 
-from shadow.errors import CutoverRefused
+from shadow.backups.manifest import BEFORE_BACKFILL
+from shadow.backups.taking import take_backup
+from shadow.errors import CutoverRefused, JournalGap, StoreDetached
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
@@ -24,7 +26,7 @@ from vectorstore.postgres.index import BuildProgress
 from vectorstore.postgres.loading import begin_load, finish_load, load_block, load_progress
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["POSTGRESQL_CURSOR", "Backfilled", "backfill"]
+__all__ = ["POSTGRESQL_CURSOR", "Backfilled", "backfill", "release_left_hold"]
 
 POSTGRESQL_CURSOR = "postgresql"
 # Rows that one transaction copies: what a kill makes the next run repeat.
@@ -53,11 +55,13 @@ def backfill(
     store: PostgresStore,
     current: Callable[[], FaissStore],
     rows_per_s_max: float | None = None,
+    backups_kept: int = 7,
     on_rows: Told | None = None,
     on_index: Callable[[BuildProgress], None] | None = None,
 ) -> Backfilled:
     """Fill the table, or go on where a killed run stopped.
 
+    A backup of FAISS and the journal is made before the table is touched; ``backups_kept`` of them stay.
     ``current`` gives the FAISS store at the journal's head, to take a fresh snapshot from. ``on_rows``
     is told (rows done, rows in all). Raises CutoverRefused if another backfill is running.
     """
@@ -65,7 +69,7 @@ def backfill(
         if not mine:
             raise CutoverRefused("another backfill is running on this machine; wait for it to end")
         started = time.monotonic()
-        snapshot, at = _open_load(journal, snapshots, store, current)
+        snapshot, at = _open_load(directory, journal, snapshots, store, current, backups_kept)
         source = load_snapshot(snapshot)
         rows, resumed_at = source.count(), at
         seq = source.applied_seq()
@@ -80,18 +84,45 @@ def backfill(
                 ahead_s = (at - resumed_at) / rows_per_s_max - (time.monotonic() - began)
                 time.sleep(max(0.0, ahead_s))
         source.close()
+        _keep_from(journal, seq)
         finish_load(store, on_progress=on_index)
-        journal.set_cursor(POSTGRESQL_CURSOR, seq)
+        store.remember_mark(seq, journal.mark_at(seq))
         journal.release(BACKFILL_HOLD)
         log.info("backfilled", rows=rows, seq=seq, resumed_at=resumed_at)
         return Backfilled(rows, seq, resumed_at, time.monotonic() - started)
 
 
+def _keep_from(journal: Journal, seq: int) -> None:
+    """Have the journal keep what PostgreSQL needs next, before its table says that it follows."""
+    try:
+        journal.set_cursor(POSTGRESQL_CURSOR, seq)
+    except JournalGap as error:
+        raise StoreDetached(
+            f"the journal reached its size limit during the backfill and let go of the writes after "
+            f"{seq} ({error}). Raise journal.size_bytes_max or copy at a quieter time, and run "
+            "`shadow backfill` again"
+        ) from error
+
+
+def release_left_hold(directory: Path, journal: Journal, *, following: Callable[[], bool]) -> None:
+    """Let the journal be truncated again after a backfill that was killed when nothing was open.
+
+    ``following`` says, freshly asked, whether PostgreSQL follows: a load that is open goes on later and
+    needs its hold.
+    """
+    if BACKFILL_HOLD in journal.holds():
+        with process_lock(directory / "backfill.lock") as mine:
+            if mine and following():
+                journal.release(BACKFILL_HOLD)
+
+
 def _open_load(
+    directory: Path,
     journal: Journal,
     snapshots: SnapshotKeeper,
     store: PostgresStore,
     current: Callable[[], FaissStore],
+    backups_kept: int,
 ) -> tuple[Path, int]:
     """The snapshot to load and the row to go on from."""
     open_load = load_progress(store)
@@ -111,5 +142,12 @@ def _open_load(
             raise CutoverRefused("another process is making a snapshot; try again in a moment")
         snapshot, seq = made, verify_snapshot(made).seq
     journal.hold(BACKFILL_HOLD, seq)
+    take_backup(
+        directory=directory,
+        journal=journal,
+        snapshots=snapshots,
+        kept=backups_kept,
+        kind=BEFORE_BACKFILL,
+    )
     begin_load(store, incarnation=journal.incarnation, snapshot_id=snapshot.name, seq=seq)
     return snapshot, 0

@@ -16,7 +16,7 @@ import structlog
 
 from shadow.errors import JournalGap
 from shadow.writes.journal import Journal
-from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
+from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, VectorStoreError
 from vectorstore.types import Change
 
 if TYPE_CHECKING:
@@ -32,21 +32,35 @@ log = structlog.get_logger("shadow")
 
 
 class FaissFollower:
-    """Keeps this process's FAISS copy at the head of the journal."""
+    """Keeps this process's FAISS copy at the head of the journal.
+
+    ``reloads`` is the count of the journal's when the copy was loaded: when it has risen since, a
+    repair put a better snapshot in place, and the copy is loaded anew from that.
+    """
 
     def __init__(
-        self, journal: Journal, store: FaissStore, *, reload: Callable[[], FaissStore]
+        self,
+        journal: Journal,
+        store: FaissStore,
+        *,
+        reload: Callable[[], FaissStore],
+        reloads: int | None = None,
     ) -> None:
         self._journal = journal
         self._reload = reload
         self._lock = threading.Lock()
+        self._reloading = threading.Lock()
+        self.reloads = journal.reloads() if reloads is None else reloads
         self.store = store
 
     def follow(self) -> int:
         """Apply what the journal has and this copy lacks; return the applied seq.
 
-        A copy that slept past a truncation is replaced by the newest snapshot.
+        A copy that slept past a truncation is replaced by the newest snapshot. Raises StoreCorrupt if
+        no snapshot reaches what the journal still holds.
         """
+        if self._journal.reloads() != self.reloads:
+            self._replace()
         with self._lock:
             return self._follow()
 
@@ -57,19 +71,46 @@ class FaissFollower:
                 return self.store.apply(changes)
             return self._follow()
 
+    def _replace(self) -> None:
+        """Load another copy while this one goes on answering, then change over."""
+        with self._reloading:
+            reloads = self._journal.reloads()
+            if reloads == self.reloads:
+                return
+            log.warning("faiss_reload", why="a repair asked for it")
+            fresh = self._reload()
+            _bring_to_head(self._journal, fresh)
+            with self._lock:
+                self.store = fresh
+                self.reloads = reloads
+
     def _follow(self) -> int:
-        applied = self.store.applied_seq()
-        while True:
-            try:
-                changes = self._journal.read(applied, READ_ENTRIES_MAX)
-            except JournalGap:
-                log.warning("faiss_reload", applied_seq=applied, why="slept past a truncation")
-                self.store = self._reload()
-                applied = self.store.applied_seq()
-                continue
-            if not changes:
-                return applied
-            applied = self.store.apply(changes)
+        try:
+            return _bring_to_head(self._journal, self.store)
+        except JournalGap:
+            log.warning(
+                "faiss_reload",
+                applied_seq=self.store.applied_seq(),
+                why="slept past a truncation",
+            )
+        fresh = self._reload()
+        try:
+            applied = _bring_to_head(self._journal, fresh)
+        except JournalGap as error:
+            raise StoreCorrupt(
+                f"the newest whole snapshot reaches write {fresh.applied_seq()}, and the journal no "
+                f"longer holds the writes after it ({error}). Nothing was applied: go back to a backup "
+                "with `shadow restore`"
+            ) from error
+        self.store = fresh
+        return applied
+
+
+def _bring_to_head(journal: Journal, store: FaissStore) -> int:
+    applied = store.applied_seq()
+    while changes := journal.read(applied, READ_ENTRIES_MAX):
+        applied = store.apply(changes)
+    return applied
 
 
 class Opener(Protocol):
@@ -159,7 +200,7 @@ class PostgresqlFollower:
         base = self._journal.base()
         try:
             cursor = self._link.open().cursor()
-        except (StoreUnavailable, StoreCorrupt) as error:
+        except VectorStoreError as error:
             self.standing = PostgresqlStanding(
                 "unavailable", self.standing.applied_seq, self.standing.halted, str(error)
             )
@@ -173,18 +214,31 @@ class PostgresqlFollower:
         ``base`` was read before the cursor, so that what was truncated meanwhile does not count.
         """
         halted = self.standing.halted
-        if cursor.state == "following":
-            why = None
-            if cursor.incarnation != self._journal.incarnation:
-                why = f"it follows the journal {cursor.incarnation}, not {self._journal.incarnation}"
-            elif cursor.seq > self._journal.head():
-                why = f"it has applied write {cursor.seq}, which this journal never had"
-            elif cursor.seq < base:
+        state, why = cursor.state, None
+        if state == "detached":
+            why = "it was let go of when the journal reached its size limit; run `shadow backfill`"
+        elif state in ("following", "final"):
+            why = self._foreign(cursor)
+            if why is None and state == "following" and cursor.seq < base:
                 why = f"the writes after {cursor.seq} are no longer in the journal"
             if why is not None:
                 why += ": one of the two was restored or replaced; run `shadow backfill`"
                 return PostgresqlStanding("foreign", cursor.seq, halted, why)
-        return PostgresqlStanding(cursor.state, cursor.seq, halted)
+        return PostgresqlStanding(state, cursor.seq, halted, why)
+
+    def _foreign(self, cursor: Cursor) -> str | None:
+        """Why what the table has applied is not what this journal holds; ``None`` if it is."""
+        journal = self._journal
+        if cursor.incarnation != journal.incarnation:
+            return f"it follows the journal {cursor.incarnation or '(none)'}, not {journal.incarnation}"
+        if cursor.state == "final":
+            return None if journal.sealed() else "it was finalized, and this journal was not"
+        if cursor.seq > journal.head():
+            return f"it has applied write {cursor.seq}, which this journal never had"
+        mark = journal.mark_at(cursor.seq)
+        if mark is not None and cursor.mark is not None and mark != cursor.mark:
+            return f"its write {cursor.seq} is another one than this journal's"
+        return None
 
     def follow(self, *, upto: int | None = None, deadline: float | None = None) -> int:
         """Apply entries until PostgreSQL reaches ``upto`` (default: the head); return the applied seq.
@@ -199,12 +253,14 @@ class PostgresqlFollower:
             base = self._journal.base()
             cursor = store.cursor()
             self.standing = self._stands(cursor, base)
-            if self._bound is not store and cursor.state != "final":
+            if self._bound is not store and self.standing.state == "following":
                 cursor = store.bind(self._journal.incarnation)
                 self._bound = store
                 self.standing = self._stands(cursor, base)
             applied = cursor.seq
             if self.standing.state != "following":
+                if deadline is None and self._left_behind(cursor, base):
+                    self.standing = self._stands(store.detach(), base)
                 return applied
             while upto is None or applied < upto:
                 changes = self._journal.read(applied, self._batch_max)
@@ -215,6 +271,10 @@ class PostgresqlFollower:
                 if deadline is not None and time.monotonic() > deadline:
                     break
             return applied
+
+    def _left_behind(self, cursor: Cursor, base: int) -> bool:
+        """Whether the table follows this history, but the journal was truncated beyond it."""
+        return cursor.state == "following" and cursor.seq < base and self._foreign(cursor) is None
 
     def _apply(self, store: PostgresStore, changes: Sequence[Change]) -> int:
         try:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from shadow.errors import ForeignHost, ForeignIncarnation, JournalGap
 from shadow.writes.checkpointer import Checkpointer
 from shadow.writes.host import Host
 from shadow.writes.journal_append import OPERATION_SECONDS, Appended, Appender, oldest_holder
-from shadow.writes.journal_entry import StoredRow, change_of
+from shadow.writes.journal_entry import STORED_COLUMNS, StoredRow, change_of
 from shadow.writes.journal_file import JournalFile
+from shadow.writes.journal_state import check_place, enter, last_changes, mark_at
+from vectorstore.durable import sync_file
 from vectorstore.errors import ConfigurationError, StoreCorrupt
 from vectorstore.types import Change, Metric, Record
 
@@ -72,7 +74,7 @@ class Journal:
         """
         file = JournalFile(directory)
         try:
-            incarnation, dimension = _enter(file, host or Host.this(), adopt_host, clock())
+            incarnation, dimension = enter(file, host or Host.this(), adopt_host, clock())
         except BaseException:
             file.close()
             raise
@@ -151,9 +153,9 @@ class Journal:
         changes: list[Change] = []
         size_bytes = 0
         with self._file.reading() as connection:
-            _check_place(connection, after)
+            check_place(connection, after)
             rows = connection.execute(
-                "SELECT seq, id, text, metadata, embedding FROM entry WHERE seq > ? "
+                f"SELECT {STORED_COLUMNS} FROM entry WHERE seq > ? "  # noqa: S608 - a constant
                 "ORDER BY seq LIMIT ?",
                 (after, limit),
             )
@@ -186,10 +188,23 @@ class Journal:
             ).fetchone()
         return None if found is None else float(found[0])
 
+    def last_changes(self, ids: Sequence[str]) -> tuple[int, dict[str, Change]]:
+        """The last entry of each of ``ids`` that still has one, and the head that this was true at.
+
+        Reads the ids of every entry: for repairs, not for the path of a request.
+        """
+        with self._file.reading() as connection:
+            return self.head_in(connection), last_changes(connection, ids)
+
+    def mark_at(self, seq: int) -> int | None:
+        """What tells the entry ``seq`` from that of another copy of this journal; None if unknown."""
+        with self._file.reading() as connection:
+            return mark_at(connection, seq)
+
     def ids_between(self, low: int, high: int) -> set[str]:
         """The ids written by entries with low < seq <= high. Raises JournalGap as :meth:`read`."""
         with self._file.reading() as connection:
-            _check_place(connection, low)
+            check_place(connection, low)
             rows = connection.execute(
                 "SELECT id FROM entry WHERE seq > ? AND seq <= ?", (low, high)
             )
@@ -218,7 +233,7 @@ class Journal:
         Raises JournalGap below the base, ForeignIncarnation above the head.
         """
         with self._file.writing() as connection:
-            _check_place(connection, seq)
+            check_place(connection, seq)
             connection.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (store, seq))
 
     def drop_cursor(self, store: str) -> None:
@@ -234,7 +249,7 @@ class Journal:
     def hold(self, name: str, seq: int) -> None:
         """Keep every entry after ``seq`` until :meth:`release`. Raises as :meth:`set_cursor`."""
         with self._file.writing() as connection:
-            _check_place(connection, seq)
+            check_place(connection, seq)
             connection.execute("INSERT OR REPLACE INTO hold VALUES (?, ?)", (name, seq))
 
     def release(self, name: str) -> None:
@@ -265,8 +280,9 @@ class Journal:
                 limit = min(upto, head, head if holder is None else holder[1])
                 low = min(limit, base + TRUNCATE_ENTRIES_MAX)
                 if low > base:
+                    mark = mark_at(connection, low)
                     connection.execute("DELETE FROM entry WHERE seq <= ?", (low,))
-                    connection.execute("UPDATE state SET base = ?", (low,))
+                    connection.execute("UPDATE state SET base = ?, base_mark = ?", (low, mark))
                     deleted += low - base
                 forgotten = connection.execute(
                     "DELETE FROM operation WHERE first_seq IN (SELECT first_seq FROM operation "
@@ -282,18 +298,52 @@ class Journal:
             connection.execute("UPDATE state SET sealed = 1")
             return self.head_in(connection)
 
+    def sealed(self) -> bool:
+        """Whether a finalize has begun: no entry will be taken."""
+        with self._file.reading() as connection:
+            return bool(connection.execute("SELECT sealed FROM state").fetchone()[0])
+
     def unseal(self) -> None:
         """Take entries again: a finalize did not get through."""
         with self._file.writing() as connection:
             connection.execute("UPDATE state SET sealed = 0")
 
+    def reloads(self) -> int:
+        """How often every process was asked to load its FAISS copy anew."""
+        with self._file.reading() as connection:
+            return int(connection.execute("SELECT reloads FROM state").fetchone()[0])
+
+    def ask_reload(self) -> None:
+        """Ask every process to load its FAISS copy anew from the newest snapshot."""
+        with self._file.writing() as connection:
+            connection.execute("UPDATE state SET reloads = reloads + 1")
+
+    def copy_to(self, path: Path) -> tuple[int, int]:
+        """Write a consistent, synced copy to the new file ``path``; the copy's base and head."""
+        with self._file.reading() as connection:
+            base, head = connection.execute("SELECT base, head FROM state").fetchone()
+            with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                connection.backup(copy)
+        path.chmod(0o600)
+        with path.open("rb") as file:
+            sync_file(file.fileno())
+        return int(base), int(head)
+
     # -- life --------------------------------------------------------------------------------------
 
-    def restart_incarnation(self) -> str:
-        """Begin a new history (a restore did): every store, snapshot and process must be told."""
+    def restart_incarnation(self, *, cursors: Mapping[str, int] | None = None) -> str:
+        """Begin a new history from what is here (a restore did), held back by ``cursors`` alone.
+
+        Takes entries again if it was sealed. Every store, snapshot and process must be told.
+        """
         incarnation = uuid.uuid4().hex
         with self._file.writing() as connection:
-            connection.execute("UPDATE state SET incarnation = ?", (incarnation,))
+            connection.execute("DELETE FROM cursor")
+            connection.execute("DELETE FROM hold")
+            connection.executemany(
+                "INSERT INTO cursor VALUES (?, ?)", list((cursors or {}).items())
+            )
+            connection.execute("UPDATE state SET incarnation = ?, sealed = 0", (incarnation,))
         self._appender.incarnation = incarnation
         return incarnation
 
@@ -301,48 +351,3 @@ class Journal:
         """Stop the checkpoints and close the file; further calls raise JournalUnavailable."""
         self._checkpointer.stop()
         self._file.close()
-
-
-def _enter(file: JournalFile, host: Host, adopt_host: bool, now: float) -> tuple[str, int | None]:
-    """Check whose journal this is, and sync it; its incarnation and dimension.
-
-    The write is needed even if nothing changed: a process that was killed between writing the log
-    and syncing it leaves entries that a reader sees but the disk may not hold yet.
-    """
-    fields = (host.boot_id, host.machine_id, host.name)
-    with file.writing() as connection:
-        connection.execute(
-            "INSERT OR IGNORE INTO state VALUES (1, 0, 0, ?, 0, ?, ?, ?, NULL, NULL, ?)",
-            (uuid.uuid4().hex, *fields, now),
-        )
-        incarnation, dimension, *found = connection.execute(
-            "SELECT incarnation, dimension, boot_id, machine_id, host_name FROM state"
-        ).fetchone()
-        owner = Host(*found)
-        if not (adopt_host or host.is_same(owner)):
-            raise ForeignHost(
-                f"the journal {file.path} belongs to the machine {owner.name!r}; this is "
-                f"{host.name!r}. Its processes share memory, so two machines on one file would "
-                "damage it. If the disk has moved and nothing runs on the other machine, open "
-                "it with adopt_host; for several machines use the journal in PostgreSQL"
-            )
-        connection.execute(
-            "UPDATE state SET boot_id = ?, machine_id = ?, host_name = ?, opened_at = ?",
-            (*fields, now),
-        )
-    return incarnation, dimension
-
-
-def _check_place(connection: sqlite3.Connection, seq: int) -> None:
-    """``seq`` must lie where the journal can go on from."""
-    head, base = connection.execute("SELECT head, base FROM state").fetchone()
-    if seq < base:
-        raise JournalGap(
-            f"the entries after {seq} are gone: the journal is truncated up to {base}. Reload "
-            "from a snapshot or backfill"
-        )
-    if seq > head:
-        raise ForeignIncarnation(
-            f"{seq} lies above the journal's head {head}: it counts in another journal, or this "
-            "one is an old copy. Nothing was applied: rebuild the store from this journal's data"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class _Batch:
 class Appender:
     """Appends to one journal file.
 
-    ``incarnation`` is the history that it appends to; ``dimension`` is None until the journal is bound.
+    ``incarnation`` is the history that it appends to; ``dimension`` is None until the journal is bound;
+    ``mark`` is the one that its entries carry.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Appender:
         self.incarnation = incarnation
         self.dimension = dimension
         self.clock = clock
+        self.mark = secrets.randbits(63)
         self._group: GroupCommit[_Batch, Appended] = GroupCommit(self._commit)
 
     def append(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
@@ -115,7 +118,9 @@ class Appender:
                 first = head + 1
                 for row in batch.rows:
                     head += 1
-                    rows.append((head, row.id, now, row.text, row.metadata, row.embedding))
+                    rows.append(
+                        (head, row.id, now, self.mark, row.text, row.metadata, row.embedding)
+                    )
                 size_bytes += batch.size_bytes
                 if batch.op_id is not None:
                     connection.execute(
@@ -124,7 +129,7 @@ class Appender:
                     )
                 outcomes.append(Appended(first, head))
             if rows:
-                connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
+                connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
                 connection.execute("UPDATE state SET head = ?", (head,))
         self._checkpointer.wrote(size_bytes)
         return outcomes
@@ -159,7 +164,8 @@ class Appender:
             who = f"{holder[0]!r} still needs the entries after {holder[1]}: let it catch up"
         return JournalFull(
             f"the journal is at its limit of {self._size_bytes_max:,} bytes: {max(room, 0):,} are "
-            f"free and the batch needs {batch.size_bytes:,}. {who}, detach it, or raise the limit"
+            f"free and the batch needs {batch.size_bytes:,}. {who}, detach it, or raise the limit",
+            needed_bytes=batch.size_bytes,
         )
 
     def _check_incarnation(self, found: str) -> None:

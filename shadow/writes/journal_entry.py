@@ -14,10 +14,12 @@ from vectorstore.errors import InvalidInput
 from vectorstore.types import Change, Record
 from vectorstore.validation import check_id
 
-__all__ = ["EntryRow", "StoredRow", "batch_digest", "change_of", "row_of"]
+__all__ = ["STORED_COLUMNS", "EntryRow", "StoredRow", "batch_digest", "change_of", "row_of"]
 
 # What SQLite adds to one entry: record header, cell pointers, and the unused end of its pages.
 ENTRY_OVERHEAD_BYTES = 256
+
+STORED_COLUMNS = "seq, id, mark, text, metadata, embedding"
 
 
 class EntryRow(NamedTuple):
@@ -41,10 +43,11 @@ class EntryRow(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """One row as the journal's queries return it."""
+    """One row as the journal's queries return it: :data:`STORED_COLUMNS`."""
 
     seq: int
     id: str
+    mark: int
     text: str | None
     metadata: str | None
     embedding: bytes | None
@@ -76,10 +79,10 @@ def row_of(record_id: str, record: Record | None, *, dimension: int) -> EntryRow
 def change_of(row: StoredRow) -> Change:
     """The change that a stored row stands for, its record carrying the seq."""
     if row.embedding is None or row.text is None or row.metadata is None:
-        return Change(row.seq, row.id, None)
+        return Change(row.seq, row.id, None, row.mark)
     vector = np.frombuffer(row.embedding, dtype="<f4").astype(np.float32, copy=False)
     record = Record(row.id, vector, row.text, json.loads(row.metadata), row.seq)
-    return Change(row.seq, row.id, record)
+    return Change(row.seq, row.id, record, row.mark)
 
 
 def batch_digest(rows: Sequence[EntryRow]) -> bytes:

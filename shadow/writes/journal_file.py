@@ -26,7 +26,7 @@ from vectorstore.errors import ConfigurationError
 
 __all__ = ["JournalFile"]
 
-FORMAT = 1
+FORMAT = 2
 BUSY_TIMEOUT_MS = 10_000
 POLL_MS_MIN, POLL_MS_MAX = 0.05, 0.5
 IDLE_READERS_MAX = 8

@@ -7,6 +7,7 @@ made by the one process that holds the lock; older ones are pruned only after th
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ import structlog
 from shadow.errors import ForeignIncarnation
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
+from vectorstore.durable import copy_durably, sync_directory
 from vectorstore.errors import StoreCorrupt
 
 if TYPE_CHECKING:
+    from vectorstore.faiss.manifest import Manifest
     from vectorstore.faiss.store import FaissStore
 
-__all__ = ["BACKFILL_HOLD", "SnapshotKeeper"]
+__all__ = ["BACKFILL_HOLD", "SNAPSHOTS_CURSOR", "SnapshotKeeper"]
 
 SNAPSHOTS_CURSOR = "snapshots"
 BACKFILL_HOLD = "backfill"
@@ -31,11 +34,14 @@ log = structlog.get_logger("shadow")
 class SnapshotKeeper:
     """The snapshots of one state directory."""
 
-    def __init__(self, directory: Path, journal: Journal, *, kept: int) -> None:
+    def __init__(
+        self, directory: Path, journal: Journal, *, kept: int, tombstones_share_max: float = 0.2
+    ) -> None:
         self._directory = directory / "snapshots"
         self._lock_path = directory / "snapshots.lock"
         self._journal = journal
         self._kept = kept
+        self._tombstones_share_max = tombstones_share_max
 
     def exists(self) -> bool:
         """Whether any snapshot was ever finished."""
@@ -46,8 +52,9 @@ class SnapshotKeeper:
     def newest(self) -> Path:
         """The newest snapshot whose checksums hold; StoreCorrupt if there is none.
 
-        A damaged one is passed over with an alert, never loaded. One of another incarnation is
-        refused: it belongs to another history.
+        A damaged one is passed over with an alert, never loaded. One of another incarnation, or one
+        that reaches beyond the journal, is refused with ForeignIncarnation: it belongs to another
+        history.
         """
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
@@ -57,29 +64,56 @@ class SnapshotKeeper:
             except StoreCorrupt as error:
                 log.error("snapshot_damaged", path=str(path), why=str(error))
                 continue
-            if manifest.incarnation != self._journal.incarnation:
-                raise ForeignIncarnation(
-                    f"the snapshot {path.name} belongs to the history {manifest.incarnation}, and the "
-                    f"journal to {self._journal.incarnation}: one of them was restored from elsewhere. "
-                    "Nothing was loaded; restore both from one backup with `shadow restore`"
-                )
+            self._require_own(path, manifest)
             return path
         raise StoreCorrupt(
-            f"no snapshot under {self._directory} is whole; restore one with `shadow restore`"
+            f"no snapshot under {self._directory} is whole; go back to a backup with `shadow restore`"
         )
 
     def named(self, name: str) -> Path | None:
-        """The snapshot of this name if it is there and whole."""
+        """The snapshot of this name if it is there and whole; refuses as :meth:`newest` does."""
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
         for path in newest_snapshots(self._directory):
             if path.name == name:
                 try:
-                    verify_snapshot(path)
+                    manifest = verify_snapshot(path)
                 except StoreCorrupt:
                     return None
+                self._require_own(path, manifest)
                 return path
         return None
+
+    def _require_own(self, path: Path, manifest: Manifest) -> None:
+        journal, why = self._journal, None
+        if manifest.incarnation != journal.incarnation:
+            why = (
+                f"belongs to the history {manifest.incarnation}, and the journal to "
+                f"{journal.incarnation}"
+            )
+        elif manifest.seq > (head := journal.head()):
+            why = f"reaches write {manifest.seq}, and the journal ends at {head}"
+        if why is not None:
+            raise ForeignIncarnation(
+                f"the snapshot {path.name} {why}: one of them was restored from elsewhere. Nothing was "
+                "loaded; go back to one backup of both with `shadow restore`"
+            )
+
+    def copy_newest(self, target: Path) -> Manifest:
+        """Copy the newest good snapshot, durably, into the new folder ``target``; its manifest."""
+        from vectorstore.faiss.snapshot import verify_snapshot
+
+        # Under the lock, so that nobody prunes it meanwhile.
+        with process_lock(self._lock_path, wait=True):
+            source = self.newest()
+            target.mkdir(mode=0o700)
+            copy = target / source.name
+            copy.mkdir(mode=0o700)
+            for file in source.iterdir():
+                copy_durably(file, copy / file.name)
+            sync_directory(copy)
+            sync_directory(target)
+        return verify_snapshot(copy)
 
     def load(self) -> FaissStore:
         """The store of the newest good snapshot; the journal after it is the caller's to follow."""
@@ -87,25 +121,72 @@ class SnapshotKeeper:
 
         return load_snapshot(self.newest())
 
+    def newest_made(self) -> tuple[int, float] | None:
+        """Seq and time (Unix seconds) of the newest snapshot, by its name and folder; not verified."""
+        from vectorstore.faiss.snapshot import newest_snapshots
+
+        found = newest_snapshots(self._directory)
+        if not found:
+            return None
+        return int(found[0].name.split("-")[1]), found[0].stat().st_mtime
+
     def newest_seq(self) -> int:
-        """How far the newest good snapshot reaches."""
-        from vectorstore.faiss.snapshot import verify_snapshot
+        """How far the newest finished snapshot reaches, by its manifest: its files are not read."""
+        return next((manifest.seq for _, manifest in self._manifests()), 0)
 
-        return verify_snapshot(self.newest()).seq
+    def rows_of(self, name: str) -> int | None:
+        """How many records the snapshot of this name says that it holds."""
+        return next((found.rows for path, found in self._manifests() if path.name == name), None)
 
-    def make(self, store: FaissStore) -> Path | None:
-        """Write and verify a snapshot, then prune; ``None`` if another process is at it."""
-        from vectorstore.faiss.snapshot import verify_snapshot, write_snapshot
+    def _manifests(self) -> Iterator[tuple[Path, Manifest]]:
+        from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
+        from vectorstore.faiss.snapshot import newest_snapshots
 
-        with process_lock(self._lock_path) as mine:
-            if not mine:
+        for path in newest_snapshots(self._directory):
+            try:
+                yield path, Manifest.read(path / MANIFEST_NAME)
+            except StoreCorrupt:
+                continue
+
+    def make(
+        self, store: FaissStore, *, reloads: int | None = None, wait: bool = False
+    ) -> Path | None:
+        """Write and verify a snapshot, then prune; ``None`` if another process is at it.
+
+        ``reloads``: the journal's count when the copy was loaded. A copy from before a repair makes no
+        snapshot. ``wait`` for the other process instead. Tombstones are cleared away first when there
+        are too many.
+        """
+        with process_lock(self._lock_path, wait=wait) as mine:
+            if not mine or (reloads is not None and reloads != self._journal.reloads()):
                 return None
-            path = write_snapshot(store, self._directory, incarnation=self._journal.incarnation)
-            verify_snapshot(path)
-            self._prune()
+            self._compact(store)
+            return self._write(store, self._kept)
+
+    def put_right(self, store: FaissStore) -> Path:
+        """Make a repaired copy the newest snapshot and have every process load it.
+
+        The older snapshots, which hold what was repaired, go.
+        """
+        with process_lock(self._lock_path, wait=True):
+            path = self._write(store, 1)
+            self._journal.ask_reload()
             return path
 
-    def _prune(self) -> None:
+    def _compact(self, store: FaissStore) -> None:
+        dead = store.describe()["tombstones"]
+        if dead > self._tombstones_share_max * (store.count() + dead):
+            log.info("faiss_compacted", tombstones=store.compact())
+
+    def _write(self, store: FaissStore, kept: int) -> Path:
+        from vectorstore.faiss.snapshot import verify_snapshot, write_snapshot
+
+        path = write_snapshot(store, self._directory, incarnation=self._journal.incarnation)
+        verify_snapshot(path)
+        self._prune(kept)
+        return path
+
+    def _prune(self, kept: int) -> None:
         """Remove what is older than the snapshots kept; never one that a backfill is reading."""
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
@@ -118,8 +199,8 @@ class SnapshotKeeper:
             except StoreCorrupt:
                 damaged.append(path)
         for _, path in [(0, one) for one in damaged] + [
-            (seq, one) for seq, one in good[self._kept :] if seq != held
+            (seq, one) for seq, one in good[kept:] if seq != held
         ]:
             shutil.rmtree(path)
-        oldest = good[: self._kept][-1][0]
+        oldest = good[:kept][-1][0]
         self._journal.set_cursor(SNAPSHOTS_CURSOR, oldest)

@@ -10,14 +10,22 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from farming_guide.errors import DocumentRefused
 from farming_guide.settings import load_settings
-from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
+from vectorstore.errors import (
+    ConfigurationError,
+    IntakeRefused,
+    InvalidInput,
+    VectorStoreError,
+)
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    # A framework's pretty traceback prints local variables, and those hold keys.
+    pretty_exceptions_enable=False,
     help=(
         "The Agricultural Advisor: answers farming questions from its guides, with sources.\n\n"
         "Settings come from the environment (VECTOR_DB_TYPE=faiss|postgresql|shadow, DATABASE_URL, "
@@ -163,7 +171,7 @@ def main() -> None:
     """Run the command; errors of ours are one line and an exit code."""
     try:
         app()
-    except (ConfigurationError, InvalidInput) as error:
+    except (ConfigurationError, DocumentRefused, IntakeRefused, InvalidInput) as error:
         typer.echo(f"farming-guide: {error}", err=True)
         raise SystemExit(2) from None
     except VectorStoreError as error:

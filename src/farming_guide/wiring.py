@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,20 +84,25 @@ def open_backend(
         raise ConfigurationError(
             f"unknown backend {chosen!r}; known are: {', '.join(sorted(settings.database_backends))}"
         )
-    try:
-        opener = getattr(importlib.import_module(backend.module), backend.class_)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(
-            f"the backend {chosen!r} needs {backend.class_} from {backend.module}: {error}"
-        ) from error
     given = {**backend.settings, **options}
     if settings.database_url is not None and chosen == "postgresql":
         given.setdefault("database_url", settings.database_url.get_secret_value())
     try:
+        opener = getattr(importlib.import_module(backend.module), backend.class_, None)
+        if opener is None:
+            raise ConfigurationError(
+                f"the backend {chosen!r} names the class {backend.class_}, which {backend.module} lacks"
+            )
+        try:
+            inspect.signature(opener).bind(dimension=dimension, **given)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"the settings of backend {chosen!r} do not fit {backend.class_}: {error}"
+            ) from error
         opened: OpenedBackend = opener(dimension=dimension, **given)
-    except TypeError as error:
+    except ImportError as error:
         raise ConfigurationError(
-            f"the settings of backend {chosen!r} do not fit: {error}"
+            f"the backend {chosen!r} needs {backend.class_} from {backend.module}: {error}"
         ) from error
     return opened
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -70,11 +70,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One journal entry: the record that an id now has, or ``None`` if it was deleted."""
+    """One journal entry: the record that an id now has, or ``None`` if it was deleted.
+
+    ``mark`` tells the entry from another of the same seq in a copy of the journal that went its own way.
+    """
 
     seq: int
     id: str
     record: Record | None
+    mark: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ Limits are part of the contract: a refusal names the limit that was passed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -83,7 +84,7 @@ def _vector(values: object, dimension: int, metric: Metric, what: str) -> Vector
             f"{what}: the vector has shape {vector.shape}; this store holds {dimension} dimensions"
         )
     squared = float(np.dot(vector, vector))
-    if not np.isfinite(squared):
+    if not math.isfinite(squared):
         # The square may overflow where the values do not.
         if not np.isfinite(vector).all():
             raise InvalidInput(f"{what}: the vector holds NaN or infinity")

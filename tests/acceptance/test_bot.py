@@ -65,7 +65,6 @@ class World:
         self.operator = operator
         self.telegram = telegram
         self.environment = environment
-        self.process: subprocess.Popen[str] | None = None
 
     @contextmanager
     def bot(self) -> Iterator[subprocess.Popen[str]]:
@@ -80,7 +79,7 @@ class World:
                 text=True,
             )
             try:
-                self.telegram.ask(1, "/start", timeout_s=60)
+                self._wait_until_up(process)
                 yield process
                 assert process.poll() is None, "the bot ended by itself"
                 process.send_signal(signal.SIGTERM)
@@ -93,6 +92,16 @@ class World:
         assert KEY not in text
         assert TOKEN not in text
         assert "Traceback" not in text
+
+    def _wait_until_up(self, process: subprocess.Popen[str]) -> None:
+        self.telegram.say(1, "/start")
+        deadline = time.monotonic() + 60
+        while not self.telegram.sent[1]:
+            ended = process.poll() is not None
+            log = (self.operator.folder / "bot.log").read_text()
+            assert not ended, f"the bot ended at its start: {log}"
+            assert time.monotonic() < deadline, f"the bot does not answer: {log}"
+            time.sleep(0.05)
 
     def converse(self, user: int) -> None:
         """One user says everything once and gets the right answers."""

@@ -18,6 +18,7 @@ from farming_guide.faiss_backend import FaissBackend
 from farming_guide.ingestion import all_records
 from farming_guide.knowledge_base import Summary, build
 from farming_guide.local_embedder import LocalEmbedder
+from shadow import load_settings, open_router
 from vectorstore.memory import MemoryStore
 from vectorstore.port import VectorStore
 
@@ -55,16 +56,33 @@ def recall_at_5(store: VectorStore) -> float:
 
 
 def test_recall_is_good_and_equal_in_every_store(
-    built: Summary, postgres_store: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    built: Summary,
+    postgres_store: Callable[..., Any],
+    postgresql_dsn: str,
+    fresh_table: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """FAISS as taken in from the bot's layout, PostgreSQL and the exact reference agree."""
+    """FAISS as taken in from the bot's layout, PostgreSQL, the router and the exact reference agree."""
     assert len(questions()) >= 60
     faiss = FaissBackend(dimension=384, storage_path=str(built.index_path.parent)).store
     postgresql, memory = postgres_store(dimension=384), MemoryStore(dimension=384)
     records = list(all_records(faiss))
     postgresql.upsert(records)
     memory.upsert(records)
-    recall = {store.name: recall_at_5(store) for store in (faiss, postgresql, memory)}
+    router = open_router(
+        load_settings(
+            environment={
+                "SHADOW_STATE_DIRECTORY": str(tmp_path / "state"),
+                "SHADOW_FAISS__PATH": str(built.index_path.parent),
+                "SHADOW_POSTGRESQL__TABLE": fresh_table,
+                "SHADOW_MIRROR__EVENTS": "off",
+                "DATABASE_URL": postgresql_dsn,
+            }
+        )
+    )
+    recall = {one.name: recall_at_5(one) for one in (faiss, postgresql, router, memory)}
+    router.close()
     with capsys.disabled():
         print(f"\nrecall@5 on {len(questions())} questions: {recall}")
     assert len(set(recall.values())) == 1

@@ -37,7 +37,8 @@ class Oracle:
     def __init__(self) -> None:
         self.log: list[Written] = []
         self._states: list[dict[str, Held]] = [{}]
-        self.flips: dict[int, int] = {}
+        # By the route's version; the first route was there before any write.
+        self.flips: dict[int, int] = {1: 0}
 
     @property
     def head(self) -> int:

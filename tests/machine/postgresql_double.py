@@ -20,6 +20,7 @@ from vectorstore.memory import MemoryStore
 from vectorstore.postgres import store as postgres_store
 from vectorstore.postgres.cursor import Cursor
 from vectorstore.postgres.loading import LoadProgress
+from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Answer, Change, Metric, Query, Record
@@ -101,6 +102,7 @@ class PostgresqlDouble(PostgresStore):
     def __init__(self, server: DoubleServer) -> None:
         self.settings = PostgresSettings(dsn="", dimension=DIMENSION, metric=Metric.COSINE)
         self.server = server
+        self.names = Names.of(self.settings.table)
         self._incarnation = None
         self._closed = False
 

@@ -62,3 +62,17 @@ def test_postgresql_without_a_dsn_says_which_variable() -> None:
     """Nothing is guessed."""
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
         open_backend(load_settings({}), 8, name="postgresql")
+
+
+def test_a_backend_that_does_not_fit_is_explained() -> None:
+    """A setting that the class does not take, and a class that the module does not have."""
+    settings = load_settings({})
+    with pytest.raises(ConfigurationError, match="colour"):
+        open_backend(settings, 8, name="faiss", colour="red")
+    with pytest.raises(ConfigurationError, match="known are: faiss, postgresql, shadow"):
+        open_backend(settings, 8, name="oracle")
+    for module, says in (("farming_guide.faiss_backend", "lacks"), ("no_such_module", "needs")):
+        backends = {"odd": {"class": "Missing", "module": module}}
+        odd = settings.model_validate({"database_backends": backends, "vector_db_type": "odd"})
+        with pytest.raises(ConfigurationError, match=says):
+            open_backend(odd, 8)

@@ -102,6 +102,16 @@ class RowIndex:
         thread, whatever the application set: more threads cost more than they save there.
         """
         plain = only is None and widen == 1.0
+        if plain and self.dense:
+            # What FAISS's own wrapper ends in, without its checks: a microsecond of every query.
+            count = len(queries)
+            distances = np.empty((count, k), dtype=np.float32)
+            positions = np.empty((count, k), dtype=np.int64)
+            pointer = faiss.swig_ptr
+            self.faiss_index.search_c(
+                count, pointer(queries), k, pointer(distances), pointer(positions)
+            )
+            return distances, positions
         parameters = None if plain else self._parameters(only, widen)
         if self.dense or len(queries) > 1:
             return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
@@ -141,8 +151,8 @@ class RowIndex:
             return np.empty((0, self.dimension), dtype=np.float32)
         return self.faiss_index.reconstruct_batch(positions)  # type: ignore[no-any-return]
 
-    def rebuilt(self, positions: npt.NDArray[np.int64]) -> RowIndex:
-        """A new index of the same kind and settings that holds these rows alone, in this order."""
+    def emptied(self) -> RowIndex:
+        """A new index of the same kind and settings that holds no rows."""
         old = self.faiss_index
         if self.kind == IVF:
             fresh = faiss.clone_index(old)
@@ -154,7 +164,11 @@ class RowIndex:
             fresh.hnsw.efSearch = old.hnsw.efSearch
         else:
             fresh = faiss.IndexFlat(self.dimension, old.metric_type)
-        rebuilt = RowIndex(fresh)
+        return RowIndex(fresh)
+
+    def rebuilt(self, positions: npt.NDArray[np.int64]) -> RowIndex:
+        """A new index of the same kind and settings that holds these rows alone, in this order."""
+        rebuilt = self.emptied()
         if positions.size:
             rebuilt.append(self.vectors(positions))
         return rebuilt

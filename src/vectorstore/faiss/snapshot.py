@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from vectorstore.durable import sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, StoreCorrupt, Unsupported
 from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.durable import sync_directory, sync_file, write_durably
 from vectorstore.faiss.engine import faiss
 from vectorstore.faiss.index import wrapped_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum

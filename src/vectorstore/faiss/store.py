@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -52,6 +52,8 @@ class FaissStore:
         self._open = True
         self._gate = Gate()
         self._writing = threading.RLock()
+        # Taken before the lock above: a rebuild goes on while writes do.
+        self._rebuilding = threading.Lock()
 
     @classmethod
     def empty(cls, *, dimension: int, metric: Metric, kind: str = FLAT) -> FaissStore:
@@ -209,16 +211,51 @@ class FaissStore:
                 raise Unsupported("this index is searched exactly: there is no breadth to set")
             collection.index.breadth = breadth
 
+    def repair(
+        self,
+        record_id: str,
+        record: Record | None,
+        *,
+        expected_seq: int | None,
+        unchanged: Callable[[int], bool],
+    ) -> bool:
+        """Put a record back at its own seq (None: remove it), outside the journal's order.
+
+        Does nothing and returns False if the record's seq here is no longer ``expected_seq`` (None:
+        not here), if the store has not reached ``record``'s seq, or if ``unchanged``, which is told
+        the applied seq with writes held off, says no.
+        """
+        with self._rebuilding, self._writing:
+            found = self.get([record_id])
+            if (found[0].seq if found else None) != expected_seq or not unchanged(self._seq):
+                return False
+            if record is not None and record.seq > self._seq:
+                return False
+            with self._exclusive() as collection:
+                collection.write([(record_id, record, 0 if record is None else record.seq)])
+            return True
+
     def compact(self) -> int:
         """Rebuild without tombstones and return how many there were.
 
-        Writes wait for the whole rebuild, searches only for the exchange.
+        Searches and writes go on during the rebuild; what was written meanwhile is brought over in
+        the end, and only that and the copying of the live rows at the beginning hold writes off.
         """
-        with self._writing:
-            self._require_open()
-            dead = self._collection.rows.tombstones
-            if dead:
-                self._exchange(self._collection.compacted())
+        with self._rebuilding:
+            with self._writing:
+                self._require_open()
+                before = self._collection
+                dead = before.rows.tombstones
+                if not dead:
+                    return 0
+                index, vectors, rows = before.living()
+            if len(vectors):
+                index.append(vectors)
+            fresh = Collection(index, rows, self._metric)
+            with self._writing:
+                self._require_open()
+                fresh.overtake(self._collection)
+                self._exchange(fresh)
             return dead
 
     @contextmanager

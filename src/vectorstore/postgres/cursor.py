@@ -40,35 +40,36 @@ class Cursor:
     """``incarnation``: the journal's id, or "" if bound to none. ``seq``: the last entry applied.
 
     ``state``: ``empty`` (never loaded), ``loading``, ``following`` a journal, ``detached`` from it
-    (needs a new load), or ``final`` (takes writes of its own).
+    (needs a new load), or ``final`` (takes writes of its own). ``mark``: that of the entry ``seq``.
     """
 
     incarnation: str
     seq: int
     state: State
+    mark: int | None = None
 
 
 def locked_cursor(connection: BoundedConnection, names: Names) -> Cursor:
     """The cursor, locked until the transaction ends."""
     row = connection.execute(
         sql.SQL(
-            "SELECT coalesce(incarnation, ''), seq, state FROM {} WHERE single FOR UPDATE"
+            "SELECT coalesce(incarnation, ''), seq, state, mark FROM {} WHERE single FOR UPDATE"
         ).format(names.cursor),
         prepare=True,
     ).fetchone()
     if row is None:
         raise StoreCorrupt(f"{names.cursor.as_string(None)} has lost its row: rebuild by backfill")
-    return Cursor(row[0], row[1], cast(State, row[2]))
+    return Cursor(row[0], row[1], cast(State, row[2]), row[3])
 
 
 def move_cursor(connection: BoundedConnection, names: Names, cursor: Cursor) -> None:
     """Write the cursor."""
     connection.execute(
         sql.SQL(
-            "UPDATE {} SET incarnation = nullif(%s::text, ''), seq = %s, state = %s, "
+            "UPDATE {} SET incarnation = nullif(%s::text, ''), seq = %s, state = %s, mark = %s, "
             "updated_at = now() WHERE single"
         ).format(names.cursor),
-        (cursor.incarnation, cursor.seq, cursor.state),
+        (cursor.incarnation, cursor.seq, cursor.state, cursor.mark),
         prepare=True,
     )
 

@@ -58,7 +58,7 @@ def describe(store: PostgresStore) -> Mapping[str, Any]:
             "pgvector_version": ".".join(map(str, facts.pgvector)),
             "exact_rows_max": settings.exact_rows_max,
             "rerank_factor": settings.rerank_factor if settings.halfvec else None,
-            "ef_search": None if ef_search is None else int(ef_search),
+            "ef_search": int(ef_search) if ef_search else None,
             "iterative_scan": iterative_scan,
             **index,
         }

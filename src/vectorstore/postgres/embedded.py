@@ -115,8 +115,7 @@ class EmbeddedServer:
         self._owner, self._dsn = None, ""
         atexit.unregister(self.stop)
         if not self._cluster.is_dir():
-            # Somebody destroyed the cluster, and its server with it.
-            owner.close()
+            owner.close()  # Destroyed by somebody, and its server with it.
             return
         with self._exclusively():
             fcntl.flock(owner, fcntl.LOCK_UN)

@@ -60,6 +60,11 @@ def translated(error: psycopg.Error, settings: PostgresSettings) -> VectorStoreE
                 f"the PostgreSQL role may not do this ({where}): {message}. Grant it, or let "
                 "the table's owner do it"
             )
+        case errors.InvalidSchemaName():
+            return ConfigurationError(
+                f"the PostgreSQL role has no permission to use a schema ({where}): {message}. Grant it "
+                "USAGE and CREATE on one, or run `shadow init`"
+            )
         case errors.UndefinedTable() | errors.UndefinedColumn() | errors.UndefinedFunction():
             return ConfigurationError(
                 f"the tables are not as this program made them ({where}): {message}. Were they "

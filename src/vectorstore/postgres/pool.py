@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import psycopg
@@ -108,6 +108,18 @@ class Pool:
     def size(self) -> int:
         """Connections that are open or being opened."""
         return int(self._pool.get_stats().get("pool_size", 0))
+
+    def statistics(self) -> Mapping[str, int]:
+        """Connections open (`size`), lent (`lent`), allowed (`size_max`), and callers waiting."""
+        found = self._pool.get_stats()
+        with self._lock:
+            lent = self._lent
+        return {
+            "size": int(found.get("pool_size", 0)),
+            "lent": lent,
+            "size_max": self._settings.pool_size_max,
+            "waiting": int(found.get("requests_waiting", 0)),
+        }
 
     def _checkout(self, deadline: float) -> BoundedConnection:
         started = time.monotonic()

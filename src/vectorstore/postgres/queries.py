@@ -67,7 +67,7 @@ class Queries:
         self.row_seq = self._text("SELECT seq FROM {table} WHERE id = %s")
         self.remove_row = self._text("DELETE FROM {table} WHERE id = %s")
         self.cursor = self._text(
-            "SELECT coalesce(incarnation, ''), seq, state FROM {cursor} WHERE single"
+            "SELECT coalesce(incarnation, ''), seq, state, mark FROM {cursor} WHERE single"
         )
         self.indexed = self._text(
             "SELECT coalesce(bool_or(i.indisvalid), false) FROM pg_index i "

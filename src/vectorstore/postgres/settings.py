@@ -72,7 +72,9 @@ class PostgresSettings:
                 "it must be off, strict_order or relaxed_order"
             )
         if self.index_type not in ("auto", "halfvec"):
-            raise ConfigurationError(f"index_type is {self.index_type!r}; it must be auto or halfvec")
+            raise ConfigurationError(
+                f"index_type is {self.index_type!r}; it must be auto or halfvec"
+            )
         bounds = {
             "dimension": (1, DIMENSION_MAX),
             "pool_size_min": (0, self.pool_size_max),

@@ -172,21 +172,41 @@ class PostgresStore:
             pending = pending_changes(changes, cursor.seq)
             if pending:
                 write_changes(connection, self.names, pending)
-                cursor = replace(cursor, seq=pending[-1].seq)
+                cursor = replace(cursor, seq=pending[-1].seq, mark=pending[-1].mark)
                 move_cursor(connection, self.names, cursor)
             return cursor.seq
 
         return self.transact(apply)
 
-    def repair(self, record_id: str, record: Record | None, *, expected_seq: int | None) -> bool:
+    def remember_mark(self, seq: int, mark: int | None) -> None:
+        """Note what tells the entry that the cursor stands at from another one of its seq."""
+
+        def remember(connection: BoundedConnection) -> None:
+            cursor = locked_cursor(connection, self.names)
+            if cursor.seq == seq:
+                move_cursor(connection, self.names, replace(cursor, mark=mark))
+
+        self.transact(remember)
+
+    def repair(
+        self,
+        record_id: str,
+        record: Record | None,
+        *,
+        expected_seq: int | None,
+        unchanged: Callable[[int], bool] | None = None,
+    ) -> bool:
         """Put a record back at its own seq (None: remove the row), outside the journal's order.
 
-        Does nothing and returns False if the row's seq is no longer ``expected_seq`` (None: no row):
-        then a write came between, and what was seen is out of date.
+        Does nothing and returns False if the row's seq is no longer ``expected_seq`` (None: no row),
+        or if ``unchanged``, which is told the applied seq under the lock, says no: then a write came
+        between, and what was seen is out of date.
         """
 
         def repair(connection: BoundedConnection) -> bool:
-            locked_cursor(connection, self.names)
+            cursor = locked_cursor(connection, self.names)
+            if unchanged is not None and not unchanged(cursor.seq):
+                return False
             found = connection.execute(self._queries.row_seq, (record_id,)).fetchone()
             if (found[0] if found else None) != expected_seq:
                 return False
@@ -207,6 +227,10 @@ class PostgresStore:
 
     def describe(self) -> Mapping[str, Any]:
         return describe(self)
+
+    def pool_statistics(self) -> Mapping[str, int]:
+        """How the pool of this process stands; see :meth:`Pool.statistics`."""
+        return self._pool.statistics()
 
     def close(self) -> None:
         self._pool.close()
@@ -283,7 +307,7 @@ class PostgresStore:
                 for place, (record_id, record) in enumerate(writes, start=1)
             ]
             write_changes(connection, self.names, changes)
-            moved = replace(cursor, seq=changes[-1].seq, state="final")
+            moved = replace(cursor, seq=changes[-1].seq, state="final", mark=None)
             move_cursor(connection, self.names, moved)
             return moved.seq
 

@@ -1,37 +1,21 @@
-"""Vectors on PostgreSQL's binary wire: two big-endian int16 (length, 0), then big-endian float32.
-
-Source: ``vector_recv`` and ``vector_send`` in pgvector's ``src/vector.c``. NumPy swaps the bytes, which
-is faster than a loop over values, and values come back bit for bit.
-"""
+"""What travels between PostgreSQL and NumPy: vectors in binary by the pgvector package, and jsonb."""
 
 from __future__ import annotations
 
 import json
-import struct
 from typing import Any
 
-import numpy as np
 import psycopg
+from pgvector import Vector as PgVector
+from pgvector.psycopg import register_vector
 from psycopg.abc import Buffer
-from psycopg.adapt import Dumper, Loader
+from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from vectorstore.types import Vector
 
-__all__ = ["decode_vector", "encode_vector", "register_vectors"]
-
-_HEAD = struct.Struct(">HH")
-
-
-def encode_vector(vector: Vector) -> bytes:
-    """The wire form of a vector of shape (d,)."""
-    return _HEAD.pack(vector.shape[0], 0) + vector.astype(">f4").tobytes()
-
-
-def decode_vector(data: Buffer) -> Vector:
-    """The vector of shape (d,) that the wire form holds, in native byte order, writable."""
-    return np.frombuffer(data, dtype=">f4", offset=4).astype(np.float32)
+__all__ = ["register_vectors"]
 
 
 def register_vectors(connection: psycopg.Connection[Any]) -> None:
@@ -39,28 +23,22 @@ def register_vectors(connection: psycopg.Connection[Any]) -> None:
 
     Raises psycopg.ProgrammingError if the database has no vector type.
     """
+    register_vector(connection)
     info = TypeInfo.fetch(connection, "vector")
     if info is None:
         raise psycopg.ProgrammingError("type vector not found")
-    info.register(connection)
-    dumper = type("_VectorDumper", (_BinaryDumper,), {"oid": info.oid})
-    connection.adapters.register_dumper(np.ndarray, dumper)
-    connection.adapters.register_loader(info.oid, _BinaryLoader)
+    connection.adapters.register_loader(info.oid, _ArrayLoader)
     connection.adapters.register_loader("jsonb", _JsonbLoader)
 
 
-class _BinaryDumper(Dumper):
-    format = Format.BINARY
+class _ArrayLoader(Loader):
+    """Vectors as float32 arrays of shape (d,), bit for bit, instead of pgvector's own objects."""
 
-    def dump(self, obj: Vector) -> Buffer:
-        return encode_vector(obj)
-
-
-class _BinaryLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> Vector:
-        return decode_vector(data)
+        found: Vector = PgVector.from_binary(data).to_numpy()
+        return found
 
 
 class _JsonbLoader(Loader):

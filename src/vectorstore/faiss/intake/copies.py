@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from vectorstore.durable import sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, IntakeRefused
-from vectorstore.faiss.durable import sync_directory, sync_file, write_durably
 from vectorstore.faiss.intake.layouts import Layout
 from vectorstore.faiss.manifest import file_sum
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
-__all__ = ["sync_directory", "sync_file", "write_durably"]
+__all__ = ["copy_durably", "sync_directory", "sync_file", "write_durably"]
 
 
 def sync_file(descriptor: int) -> None:
@@ -34,3 +35,13 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         sync_file(file.fileno())
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file, readable by its owner alone, and flush it."""
+    with source.open("rb") as original:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(original, file, 1 << 20)
+            file.flush()
+            sync_file(file.fileno())

@@ -1,0 +1,1 @@
+"""Backups of a whole migration: taking, listing, and going back to one."""

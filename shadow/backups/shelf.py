@@ -1,0 +1,67 @@
+"""The folder of backups: found by their timestamps, kept up to a number of each kind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import structlog
+
+from shadow.backups.manifest import BackupManifest
+from shadow.errors import RestoreRefused
+
+__all__ = ["BACKUPS_NAME", "TIMESTAMP", "BackupShelf"]
+
+BACKUPS_NAME = "backups"
+TIMESTAMP = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(r"\d{8}T\d{6}Z")
+
+log = structlog.get_logger("shadow")
+
+
+class BackupShelf:
+    """The finished backups of one state directory. Unfinished ones have other names."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / BACKUPS_NAME
+
+    def timestamps(self) -> list[str]:
+        """The timestamps there are, newest first."""
+        if not self.path.is_dir():
+            return []
+        names = [one.name for one in self.path.iterdir() if _NAME.fullmatch(one.name)]
+        return sorted(names, reverse=True)
+
+    def manifests(self) -> list[BackupManifest]:
+        """The manifests that can be read, newest first. The files themselves are not looked at."""
+        found: list[BackupManifest] = []
+        for name in self.timestamps():
+            try:
+                found.append(BackupManifest.read(self.path / name))
+            except RestoreRefused as error:
+                log.error("backup_damaged", timestamp=name, why=str(error))
+        return found
+
+    def verified(self, timestamp: str) -> tuple[Path, BackupManifest]:
+        """A backup and its manifest, every checksum checked; RestoreRefused if it may not be used."""
+        if timestamp not in self.timestamps():
+            there = ", ".join(self.timestamps()) or "none"
+            raise RestoreRefused(
+                f"there is no backup {timestamp!r} under {self.path}; there are: {there}"
+            )
+        path = self.path / timestamp
+        manifest = BackupManifest.read(path)
+        manifest.verify(path)
+        return path, manifest
+
+    def prune(self, kept: int) -> list[str]:
+        """Remove all but the newest ``kept`` of each kind; the timestamps removed."""
+        seen: dict[str, int] = {}
+        removed: list[str] = []
+        for manifest in self.manifests():
+            seen[manifest.kind] = seen.get(manifest.kind, 0) + 1
+            if seen[manifest.kind] > kept:
+                shutil.rmtree(self.path / manifest.timestamp)
+                removed.append(manifest.timestamp)
+        return removed

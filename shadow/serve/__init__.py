@@ -1,0 +1,1 @@
+"""The router as a service: HTTP proxy, dashboard and metrics. Needs the extra `serve`."""

@@ -1,0 +1,34 @@
+"""A look as plain JSON, for programs and for the page's script."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from shadow.serve.actions import actions
+from shadow.serve.watch import Look
+
+__all__ = ["json_status"]
+
+
+def json_status(look: Look) -> dict[str, Any]:
+    """Status, what may be decided, the server's figures and a backfill under way."""
+    return {
+        **_finite(look.status),
+        "at": look.at,
+        "actions": [asdict(action) for action in actions(look.status)],
+        "server": None if look.server is None else asdict(look.server),
+        "growth_bytes_per_h": look.growth_bytes_per_h,
+        "pool": dict(look.pool),
+        "backfill": None if look.load is None else asdict(look.load),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: what is beyond every bound is not known."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,165 @@
+"""The proxy's outer shell: every request is counted, bounded and answered, whatever happens inside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shadow.config import ServeSettings
+from shadow.serve.metrics import HttpMetrics
+from shadow.serve.problems import Problem, problem_of, problem_response
+from shadow.serve.security import HEADERS, Callers
+from shadow.serve.standing import Standing
+
+__all__ = ["Shell"]
+
+BODY_WAIT_S_MAX = 30.0
+# These are asked for by who watches the proxy, most of all when it is busy.
+UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics", "/v1/events", "/v1/status"})
+BODY_TYPES = frozenset({"application/json", "application/octet-stream"})
+
+log = structlog.get_logger("shadow.serve")
+
+
+class Shell:
+    """ASGI middleware: host and origin, body size, concurrency, security headers, metrics, log.
+
+    The log names the address's pattern, never what stood in it, in the query string or in the body.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: ServeSettings,
+        callers: Callers,
+        metrics: HttpMetrics,
+        standing: Standing,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._callers = callers
+        self._metrics = metrics
+        self._standing = standing
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        scope.setdefault("state", {})["arrived"] = started
+        answered: list[int] = []
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered.append(message["status"])
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in HEADERS if name not in present),
+                ]
+            await send(message)
+
+        try:
+            await self._bounded(scope, receive, answer)
+        except Exception as error:  # noqa: BLE001 - every request gets an answer, and no fault its words in the log
+            problem = problem_of(error)
+            if problem.kind == "internal":
+                log.error("request_failed", error=type(error).__name__, at=_place(error))
+            if not answered:
+                await problem_response(problem)(scope, receive, answer)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            status = answered[0] if answered else 499
+            elapsed_s = time.perf_counter() - started
+            self._metrics.request(scope["method"], route, status, elapsed_s)
+            log.debug(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=round(elapsed_s * 1e3, 2),
+            )
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        self._callers.check(headers.get(b"host", ""), headers.get(b"origin"))
+        if scope["path"] in UNCOUNTED:
+            await self._app(scope, receive, send)
+            return
+        if self._standing.draining:
+            raise Problem("draining", "the proxy is stopping; ask another one, or come back")
+        if self._under_way >= self._settings.concurrency_max:
+            raise Problem(
+                "overloaded",
+                f"{self._settings.concurrency_max} requests are under way; come back in a moment",
+            )
+        self._under_way += 1
+        try:
+            body = await self._body(headers, receive)
+            await self._app(scope, _replayed(body, receive), send)
+        finally:
+            self._under_way -= 1
+
+    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+        """The whole body, read while it is within the limit."""
+        limit = self._settings.body_bytes_max
+        told = headers.get(b"content-length", "0")
+        if told.isdigit() and int(told) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_WAIT_S_MAX):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem("timeout", "the client went away")
+                    size += len(message.get("body", b""))
+                    if size > limit:
+                        raise _too_large(limit)
+                    parts.append(message.get("body", b""))
+                    if not message.get("more_body"):
+                        break
+        except TimeoutError:
+            raise Problem(
+                "timeout", f"the body did not arrive within {BODY_WAIT_S_MAX:.0f} s"
+            ) from None
+        kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if size and kind not in BODY_TYPES:
+            raise Problem(
+                "unsupported-media-type", "send application/json or application/octet-stream"
+            )
+        return b"".join(parts)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        "too-large", f"the body is larger than {limit:,} bytes: send it in several requests"
+    )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    told = False
+
+    async def replay() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _place(error: BaseException) -> str:
+    """File and line where an error was raised: enough to find it, without the values it met."""
+    trace: Any = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -1,0 +1,270 @@
+"""What requests and responses look like; the OpenAPI description is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AnswerOut",
+    "BatchAnswer",
+    "BatchRequest",
+    "CountAnswer",
+    "CountRequest",
+    "CutoverRequest",
+    "DecisionRequest",
+    "DeleteRequest",
+    "GetRequest",
+    "InfoAnswer",
+    "MirrorRateRequest",
+    "ProblemDocument",
+    "RampRequest",
+    "RecordsAnswer",
+    "RollbackRequest",
+    "SearchRequest",
+    "StandingAnswer",
+    "UpsertRequest",
+    "WriteAnswer",
+]
+
+FilterIn = dict[str, Any]
+Id = Annotated[str, Field(max_length=512)]
+# Beyond 64 bits SQLite and PostgreSQL cannot follow.
+Seq = Annotated[int, Field(ge=0, le=2**62)]
+TimeoutMs = Annotated[float, Field(gt=0, le=3_600_000)]
+
+VECTOR = [0.12, -0.5, 0.33]
+VECTOR_BASE64 = "j8L1PQAAAL/D9ag+"
+
+
+class Model(BaseModel):
+    """An unknown field is an error: a misspelt one would otherwise be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VectorChoice(Model):
+    """A vector in one of its forms."""
+
+    vector: list[float] | None = Field(
+        None, max_length=16_000, description="The vector as numbers.", examples=[VECTOR]
+    )
+    vector_base64: str | None = Field(
+        None,
+        max_length=90_000,
+        description="The vector as base64 of little-endian float32 values.",
+        examples=[VECTOR_BASE64],
+    )
+
+
+class SearchRequest(VectorChoice):
+    """One nearest-neighbour question: exactly one of `vector`, `vector_base64` and `text`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"vector": VECTOR, "k": 5, "filter": {"crop": "maize"}}]}
+    )
+
+    text: str | None = Field(
+        None, max_length=100_000, description="A text, where an embedding model is configured."
+    )
+    k: int = Field(10, ge=1, le=1_000, description="How many neighbours.")
+    filter: FilterIn | None = Field(
+        None,
+        description="Metadata that rows must have: key to a value, or to a list of which one must fit.",
+        examples=[{"crop": ["maize", "beans"]}],
+    )
+    min_seq: Seq = Field(0, description="The answer must include this write.")
+    timeout_ms: TimeoutMs | None = Field(None, description="Deadline of this question, ms.")
+    label: str | None = Field(None, max_length=100, description="The application's name for a stratum.")
+    spent_ms: float | None = Field(
+        None, ge=0, le=3_600_000, description="Time spent before, as on the embedding, ms."
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> SearchRequest:
+        if sum(form is not None for form in (self.vector, self.vector_base64, self.text)) != 1:
+            raise ValueError("give exactly one of vector, vector_base64 and text")
+        return self
+
+
+class BatchRequest(Model):
+    """Several questions, answered in order by one store."""
+
+    queries: list[SearchRequest] = Field(max_length=10_000)
+
+
+class RecordIn(VectorChoice):
+    """A record to write: exactly one of `vector` and `vector_base64`."""
+
+    id: Id
+    text: str = Field("", max_length=1_000_000)
+    metadata: dict[str, Any] = Field(default_factory=dict, examples=[{"crop": "maize"}])
+
+    @model_validator(mode="after")
+    def _one_form(self) -> RecordIn:
+        if (self.vector is None) == (self.vector_base64 is None):
+            raise ValueError("give exactly one of vector and vector_base64")
+        return self
+
+
+OpId = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Makes a retry within 24 hours the same write. Choose it at random.",
+        examples=["7c0f6a5e"],
+    ),
+]
+
+
+class UpsertRequest(Model):
+    """Insert or replace by id, all or none."""
+
+    records: list[RecordIn] = Field(max_length=10_000)
+    op_id: OpId = None
+
+
+class DeleteRequest(Model):
+    """Remove by id, all or none; an id that is not there is no error."""
+
+    ids: list[Id] = Field(max_length=10_000)
+    op_id: OpId = None
+
+
+class GetRequest(Model):
+    """The records of these ids."""
+
+    ids: list[Id] = Field(max_length=10_000)
+    vectors: bool = Field(False, description="Whether to send the vectors too.")
+
+
+class CountRequest(Model):
+    """How many rows there are, or how many the filter matches."""
+
+    filter: FilterIn | None = None
+
+
+class HitOut(BaseModel):
+    """One neighbour; a higher score is nearer."""
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+    seq: int
+
+
+class AnswerOut(BaseModel):
+    """Neighbours from nearest to farthest, the store that answered, and how far it had applied."""
+
+    hits: list[HitOut]
+    store: str
+    applied_seq: int
+
+
+class BatchAnswer(BaseModel):
+    """The answers in the order of the questions."""
+
+    answers: list[AnswerOut]
+
+
+class RecordOut(BaseModel):
+    """A record as it is held."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+    seq: int
+    vector_base64: str | None = None
+
+
+class RecordsAnswer(BaseModel):
+    """Records in the order asked, or in byte order of ids for a page."""
+
+    records: list[RecordOut]
+
+
+class WriteAnswer(BaseModel):
+    """The acknowledgement: the write is durable, at this place in the journal."""
+
+    seq: int
+
+
+class CountAnswer(BaseModel):
+    """A number of rows."""
+
+    count: int
+
+
+class InfoAnswer(BaseModel):
+    """What the stores hold, and the live settings of the one that answers."""
+
+    name: str
+    dimension: int
+    metric: str
+    describe: dict[str, Any]
+
+
+class DecisionRequest(Model):
+    """A decision: on which version of the route it was taken, why, and by whom."""
+
+    route_version: int = Field(
+        ge=0, le=2**62, description="As `status` told it; if it has changed since, 409."
+    )
+    why: str = Field(min_length=1, max_length=500, description="For the audit log.")
+    operator: str = Field(
+        "", max_length=100, description="Who decides, for the audit log; taken at its word."
+    )
+
+
+class CutoverRequest(DecisionRequest):
+    """Make PostgreSQL the primary."""
+
+    force: str | None = Field(
+        None, min_length=1, max_length=500, description="Reason to go without the gate's pass."
+    )
+    wait: bool = Field(
+        False, description="Keep the wish until it may come true, instead of refusing it now."
+    )
+
+
+class RollbackRequest(DecisionRequest):
+    """Make FAISS the primary again."""
+
+    clear_latch: bool = Field(False, description="Allow flips again after an automatic rollback.")
+
+
+class RampRequest(DecisionRequest):
+    """Let PostgreSQL answer a share of the reads."""
+
+    share: float = Field(ge=0, le=1)
+    force: str | None = Field(
+        None, min_length=1, max_length=500, description="Reason to ramp although the verdict is hold."
+    )
+
+
+class MirrorRateRequest(DecisionRequest):
+    """Mirror this share of the queries."""
+
+    rate: float = Field(ge=0, le=1)
+
+
+class StandingAnswer(BaseModel):
+    """Where the migration stands after a decision."""
+
+    phase: str
+    primary: str
+    route_version: int
+    waiting_for: list[str]
+    result: dict[str, Any] | None = None
+
+
+class ProblemDocument(BaseModel):
+    """What went wrong, after RFC 9457. `type` tells kinds apart."""
+
+    type: str = Field(examples=["/problems/invalid-input"])
+    title: str
+    status: int
+    detail: str

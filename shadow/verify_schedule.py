@@ -1,0 +1,131 @@
+"""Verify in the background: a process of its own, so that the application's never pays for it.
+
+The child inherits a lock, so that there is one at a time on a machine, and it keeps the lock to its end
+even if the process that started it dies. What it finds is kept with the evidence, where the gate looks.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, SecretStr
+
+from shadow.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings
+from shadow.evidence_view import EvidenceView
+from shadow.process_lock import hold_lock
+
+__all__ = ["VerifySchedule", "environment_of"]
+
+# The first one comes this long after PostgreSQL was first seen to hold a copy.
+FIRST_AFTER_S = 60.0
+# A check that ends without a result, or could not be made, is not tried again before this.
+AGAIN_AFTER_S = 300.0
+CHILD_NICENESS = 10
+
+log = structlog.get_logger("shadow")
+
+
+class VerifySchedule:
+    """Starts `shadow verify` when the last one is ``gate.verify_every_s`` old. Used by one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        evidence: EvidenceView,
+        *,
+        first_after_s: float = FIRST_AFTER_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._evidence = evidence
+        self._first_after_s = first_after_s
+        self._clock = clock
+        self._lock_path = settings.state_directory.absolute() / "verify.lock"
+        self._following_since: float | None = None
+        self._started_at = float("-inf")
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def step(self, *, following: bool) -> bool:
+        """Start a verify if one is due; whether it did. ``following``: PostgreSQL holds a copy."""
+        if self._child is not None and self._child.poll() is not None:
+            log.info("verified_in_background", exit_code=self._child.returncode)
+            self._child = None
+        every_s = self._settings.gate.verify_every_s
+        if every_s == 0 or not following or self._child is not None:
+            return False
+        now = self._clock()
+        if self._following_since is None:
+            self._following_since = now
+        found = self._evidence.verification()
+        due_at = (
+            self._following_since + min(self._first_after_s, every_s)
+            if found is None
+            else found.at + every_s
+        )
+        if now < due_at or now < self._started_at + min(AGAIN_AFTER_S, every_s):
+            return False
+        return self._start(now)
+
+    def stop(self) -> None:
+        """End a verify that this process started; what it has not found is found by the next one."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+            self._child.wait()
+        self._child = None
+
+    def _start(self, now: float) -> bool:
+        held = hold_lock(self._lock_path)
+        if held is None:
+            return False
+        with held:
+            self._started_at = now
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "shadow", "verify", "--json"],
+                env=environment_of(self._settings, os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(held.fileno(),),
+            )
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._child.pid, CHILD_NICENESS)
+        return True
+
+
+def environment_of(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a command of this program has these settings and reads no file.
+
+    ``PRIMARY`` is left out: the command asks for nothing.
+    """
+    kept = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith(ENVIRONMENT_PREFIX) and name not in ("PRIMARY", "DATABASE_URL")
+    }
+    return {**kept, CONFIG_VARIABLE: os.devnull, **_variables(settings, ENVIRONMENT_PREFIX)}
+
+
+def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in type(section).model_fields:
+        value: Any = getattr(section, name)
+        key = f"{prefix}{name.upper()}"
+        if isinstance(value, BaseModel):
+            found |= _variables(value, f"{key}__")
+        elif name == "state_directory":
+            found[key] = str(value.absolute())
+        elif isinstance(value, SecretStr):
+            found[key] = value.get_secret_value()
+        elif isinstance(value, tuple | list):
+            if value:
+                found[key] = ",".join(str(one) for one in value)
+        elif value is not None and name != "primary":
+            found[key] = str(value)
+    return found

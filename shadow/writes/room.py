@@ -1,0 +1,82 @@
+"""Room in a journal that has reached its size limit: whoever holds entries back is helped or let go of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from shadow.errors import JournalFull
+from shadow.process_lock import process_lock
+from shadow.writes.backfill import POSTGRESQL_CURSOR
+from shadow.writes.followers import FaissFollower
+from shadow.writes.journal import Journal
+from shadow.writes.snapshots import SNAPSHOTS_CURSOR, SnapshotKeeper
+
+__all__ = ["RoomMaker"]
+
+# Every holder once, and as many snapshots as are kept before the oldest of them is a new one.
+ROUNDS_MAX = 8
+
+log = structlog.get_logger("shadow")
+
+
+class RoomMaker:
+    """Makes room for a write that the journal refused because of its limit."""
+
+    def __init__(
+        self, directory: Path, journal: Journal, snapshots: SnapshotKeeper, faiss: FaissFollower
+    ) -> None:
+        self._lock_path = directory / "room.lock"
+        self._journal = journal
+        self._snapshots = snapshots
+        self._faiss = faiss
+
+    def make_room(self, full: JournalFull) -> bool:
+        """Truncate, after new snapshots or after letting go of PostgreSQL; whether room was made.
+
+        PostgreSQL then needs a backfill: its applier finds that the journal begins after what it has
+        applied. A batch that the limit could never hold lets nobody go.
+        """
+        if full.needed_bytes >= self._journal.usage().bytes_max:
+            return False
+        with process_lock(self._lock_path, wait=True):
+            for _ in range(ROUNDS_MAX):
+                if self._journal.truncate(self._journal.head()):
+                    return True
+                if not self._help_oldest():
+                    return False
+        return False
+
+    def _help_oldest(self) -> bool:
+        """Let the one that holds the oldest entries hold fewer; false if there is nobody."""
+        journal = self._journal
+        holders = journal.cursors() | journal.holds()
+        if not holders or min(holders.values()) >= journal.head():
+            return False
+        oldest = min(holders.values())
+        # A new snapshot costs nobody anything, so it is tried before anyone is let go of.
+        if holders.get(SNAPSHOTS_CURSOR) == oldest:
+            return self._snapshot()
+        name = next(name for name, seq in sorted(holders.items()) if seq == oldest)
+        log.error(
+            "store_detached",
+            holder=name,
+            applied_seq=oldest,
+            why="the journal reached its size limit (journal.size_bytes_max)",
+            next="shadow backfill",
+        )
+        if name == POSTGRESQL_CURSOR:
+            journal.drop_cursor(name)
+        else:
+            journal.release(name)
+        return True
+
+    def _snapshot(self) -> bool:
+        self._faiss.follow()
+        try:
+            made = self._snapshots.make(self._faiss.store, reloads=self._faiss.reloads, wait=True)
+        except OSError as error:
+            log.error("snapshot_failed", why=str(error))
+            return False
+        return made is not None

@@ -1,0 +1,205 @@
+"""What an operator wants to know of the server: sizes, dead rows, cache, connections, our statements.
+
+Read from the statistics views, which any account may read for its own tables. Every hint names the
+figure that it rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.store import PostgresStore
+
+__all__ = ["IndexBuild", "Monitoring", "Statement", "hints", "monitor"]
+
+TIMEOUT_MS = 1_000.0
+STATEMENTS_SHOWN = 5
+STATEMENT_CHARACTERS_MAX = 160
+DEAD_SHARE_MAX = 0.2
+CACHE_HIT_SHARE_MIN = 0.95
+CONNECTIONS_SHARE_MAX = 0.8
+# Reads below this are too few to say anything of the cache.
+READS_MIN = 1_000
+
+_SIZES = """
+    SELECT pg_total_relation_size(c.oid) - pg_indexes_size(c.oid), pg_indexes_size(c.oid),
+           coalesce(pg_relation_size(to_regclass(quote_ident(%(index)s))), 0),
+           coalesce(s.n_live_tup, 0), coalesce(s.n_dead_tup, 0),
+           coalesce(io.heap_blks_hit + io.idx_blks_hit + coalesce(io.toast_blks_hit, 0), 0),
+           coalesce(io.heap_blks_read + io.idx_blks_read + coalesce(io.toast_blks_read, 0), 0),
+           extract(epoch FROM now() - greatest(s.last_vacuum, s.last_autovacuum))::float8
+    FROM pg_class c
+    LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+    LEFT JOIN pg_statio_all_tables io ON io.relid = c.oid
+    WHERE c.oid = to_regclass(quote_ident(%(table)s))
+"""
+
+_SERVER = """
+    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+           current_setting('max_connections')::int,
+           pg_size_bytes(current_setting('shared_buffers')),
+           pg_size_bytes(current_setting('work_mem')),
+           pg_size_bytes(current_setting('maintenance_work_mem')),
+           pg_database_size(current_database())
+"""
+
+_BUILD = """
+    SELECT phase, greatest(tuples_done, blocks_done),
+           CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
+    FROM pg_stat_progress_create_index WHERE relid = to_regclass(quote_ident(%s))
+"""
+
+_STATEMENTS = """
+    SELECT left(regexp_replace(query, '\\s+', ' ', 'g'), %s), calls, mean_exec_time, max_exec_time
+    FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+    WHERE d.datname = current_database() AND query LIKE %s
+    ORDER BY total_exec_time DESC LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One of our statements as pg_stat_statements counts it: no values, only its shape."""
+
+    text: str
+    calls: int
+    mean_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBuild:
+    """A build under way: ``phase`` in PostgreSQL's words, ``done`` of ``total`` tuples or blocks."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """The server and our table at one moment.
+
+    ``cache_hit_share`` is ``None`` while too little was read. ``vacuum_age_s``: since the last vacuum,
+    ``None`` if there was none. ``statements`` is ``None`` without pg_stat_statements.
+    """
+
+    table_bytes: int
+    indexes_bytes: int
+    vector_index_bytes: int
+    database_bytes: int
+    live_rows: int
+    dead_rows: int
+    cache_hit_share: float | None
+    vacuum_age_s: float | None
+    connections: int
+    connections_max: int
+    shared_buffers_bytes: int
+    work_mem_bytes: int
+    maintenance_work_mem_bytes: int
+    build: IndexBuild | None
+    statements: tuple[Statement, ...] | None
+
+
+def monitor(store: PostgresStore) -> Monitoring:
+    """Look at the server, within a second. Raises StoreUnavailable."""
+
+    def look(connection: BoundedConnection) -> Monitoring:
+        table = store.settings.table
+        sizes = connection.execute(
+            _SIZES, {"table": table, "index": store.names.vector_index}
+        ).fetchone()
+        server = connection.execute(_SERVER).fetchone()
+        build = connection.execute(_BUILD, (table,)).fetchone()
+        assert sizes is not None
+        assert server is not None
+        hit, read = int(sizes[5]), int(sizes[6])
+        return Monitoring(
+            table_bytes=sizes[0],
+            indexes_bytes=sizes[1],
+            vector_index_bytes=sizes[2],
+            database_bytes=server[5],
+            live_rows=sizes[3],
+            dead_rows=sizes[4],
+            cache_hit_share=hit / (hit + read) if hit + read >= READS_MIN else None,
+            vacuum_age_s=sizes[7],
+            connections=server[0],
+            connections_max=server[1],
+            shared_buffers_bytes=server[2],
+            work_mem_bytes=server[3],
+            maintenance_work_mem_bytes=server[4],
+            build=None if build is None else IndexBuild(*build),
+            statements=_statements(connection, table),
+        )
+
+    return store.read(look, timeout_ms=TIMEOUT_MS)
+
+
+def _statements(connection: BoundedConnection, table: str) -> tuple[Statement, ...] | None:
+    """Our statements, or None where the extension is absent, not loaded or not ours to read."""
+    found = connection.execute("SELECT to_regclass('pg_stat_statements')").fetchone()
+    if found is None or found[0] is None:
+        return None
+    try:
+        rows = connection.execute(
+            _STATEMENTS, (STATEMENT_CHARACTERS_MAX, f"%{table}%", STATEMENTS_SHOWN)
+        ).fetchall()
+    except psycopg.Error:
+        return None
+    return tuple(Statement(*row) for row in rows)
+
+
+def hints(seen: Monitoring, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to change, each with its reason. ``settings``: ``maintenance_work_mem`` in bytes, as the
+    index is built with it, and ``hnsw_expected``: whether there are rows enough for an index."""
+    found: list[str] = []
+    working = seen.vector_index_bytes or seen.table_bytes
+    what = "vector index" if seen.vector_index_bytes else "table"
+    if working > seen.shared_buffers_bytes:
+        found.append(
+            f"shared_buffers is {_size(seen.shared_buffers_bytes)} and the {what} is "
+            f"{_size(working)}: searches walk all of it, so let it fit (a quarter of the machine's "
+            "memory is usual; needs a restart)"
+        )
+    if seen.cache_hit_share is not None and seen.cache_hit_share < CACHE_HIT_SHARE_MIN:
+        found.append(
+            f"{1 - seen.cache_hit_share:.1%} of the pages came from outside shared_buffers: raise it, "
+            "or warm the table with pg_prewarm after a restart"
+        )
+    build_bytes = int(settings["maintenance_work_mem"])
+    needed = seen.vector_index_bytes or (seen.table_bytes if settings["hnsw_expected"] else 0)
+    if needed > build_bytes:
+        found.append(
+            f"postgresql.maintenance_work_mem is {_size(build_bytes)} and an index build needs about "
+            f"{_size(needed)}: a graph that does not fit is built several times slower"
+        )
+    total = seen.live_rows + seen.dead_rows
+    if seen.dead_rows > 1_000 and seen.dead_rows > DEAD_SHARE_MAX * total:
+        found.append(
+            f"{seen.dead_rows:,} of {total:,} rows are dead: vacuum the table, and lower its "
+            "autovacuum_vacuum_scale_factor; every search steps over them"
+        )
+    if seen.connections > CONNECTIONS_SHARE_MAX * seen.connections_max:
+        found.append(
+            f"{seen.connections} of {seen.connections_max} connections are taken: lower "
+            "postgresql.pool_size_max, or put a pooler in front"
+        )
+    if seen.work_mem_bytes < 4 << 20:
+        found.append(
+            f"work_mem is {_size(seen.work_mem_bytes)}: an iterative scan keeps its candidates in it, "
+            "and filtered searches fall short; 4 MB is the server's own default"
+        )
+    return tuple(found)
+
+
+def _size(value: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"

@@ -1,0 +1,165 @@
+"""Bad input: one clear line, exit code 2, and nothing changed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import psycopg
+import pytest
+from psycopg import conninfo
+
+from tests.acceptance.operator import Operator
+from tests.acceptance.test_migration import DIMENSION, ROWS, chunks, vectors
+from tests.foreign.layouts import write_bot_layout
+
+Spoil = Callable[[Path], None]
+
+
+class Malicious:
+    """Would make a file if it were unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (os.mkdir, (str(self.witness),))
+
+
+def malicious(index: Path) -> None:
+    payload = {"metadata": Malicious(index / "RAN"), "id_to_chunk": {}, "dimension": DIMENSION}
+    (index / "faiss_index_flat.metadata").write_bytes(pickle.dumps(payload, protocol=4))
+
+
+def truncated(index: Path) -> None:
+    path = index / "faiss_index_flat.index"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def other_length(index: Path) -> None:
+    write_bot_layout(index, "flat", vectors(ROWS + 1, DIMENSION), chunks(ROWS + 1))
+    found = faiss.IndexFlatIP(DIMENSION)
+    found.add(vectors(ROWS, DIMENSION))
+    faiss.write_index(found, str(index / "faiss_index_flat.index"))
+
+
+def not_a_number(index: Path) -> None:
+    spoiled = vectors(ROWS, DIMENSION)
+    spoiled[7, 3] = np.nan
+    write_bot_layout(index, "flat", spoiled, chunks(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (malicious, "mkdir"),
+        (truncated, "faiss_index_flat.index"),
+        (other_length, "401"),
+        (not_a_number, "NaN"),
+    ],
+)
+def test_an_index_that_cannot_be_taken_in_is_refused(
+    spoil: Spoil, says: str, tmp_path: Path
+) -> None:
+    """The reason is named, nothing is run, and the next try with a good index works."""
+    index = tmp_path / "index"
+    index.mkdir()
+    write_bot_layout(index, "flat", vectors(ROWS, DIMENSION), chunks(ROWS))
+    spoil(index)
+    before = {path.name: path.read_bytes() for path in index.iterdir()}
+    operator = Operator(
+        tmp_path, {"SHADOW_FAISS__PATH": str(index), "DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    )
+    result = operator.run("status")
+    assert result.returncode == 2, result.stderr
+    assert one_line(result.stderr)
+    assert says in result.stderr
+    assert not (index / "RAN").exists()
+    assert {path.name: path.read_bytes() for path in index.iterdir()} == before
+    (index / "faiss_index_flat.metadata").unlink()
+    write_bot_layout(index, "flat", vectors(ROWS, DIMENSION), chunks(ROWS))
+    assert operator.run("status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"SHADOW_GATE__RECAL_MIN": "0.9"}, "recall_min"),
+        ({"SHADOW_GATE__RECALL_MIN": "1.5"}, "less than 1"),
+        ({"SHADOW_FAISS__DIMENSION": "7"}, "dimension"),
+        ({"PRIMARY": "pgsql"}, "'faiss', 'postgresql' or 'auto'"),
+        ({"DATABASE_URL": "not a dsn"}, "DSN"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(
+    settings: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    """The key, and what would be right."""
+    index = tmp_path / "index"
+    index.mkdir()
+    write_bot_layout(index, "flat", vectors(ROWS, DIMENSION), chunks(ROWS))
+    operator = Operator(tmp_path, {"SHADOW_FAISS__PATH": str(index), **settings})
+    result = operator.run("backfill")
+    assert result.returncode == 2, result.stderr
+    assert one_line(result.stderr)
+    assert says in result.stderr
+
+
+@pytest.fixture
+def refusals(postgresql_dsn: str) -> dict[str, tuple[str, str]]:
+    """DSNs that must be refused, and a word of the reason."""
+    admin = conninfo.conninfo_to_dict(postgresql_dsn)
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        for name in ("refused_bare", "refused_rights"):
+            connection.execute(f"DROP DATABASE IF EXISTS {name}")
+            connection.execute(f"CREATE DATABASE {name}")
+        connection.execute("DROP ROLE IF EXISTS refused_role")
+        connection.execute("CREATE ROLE refused_role LOGIN PASSWORD 'little-secret'")
+        connection.execute("REVOKE ALL ON DATABASE refused_rights FROM PUBLIC")
+        connection.execute("GRANT CONNECT ON DATABASE refused_rights TO refused_role")
+    with psycopg.connect(
+        conninfo.make_conninfo(postgresql_dsn, dbname="refused_rights"), autocommit=True
+    ) as made:
+        made.execute("CREATE EXTENSION vector")
+        made.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    place = f"{admin['host']}:{admin['port']}"
+    return {
+        "wrong password": (
+            f"postgresql://{admin['user']}:planted-secret@{place}/{admin['dbname']}",
+            "password",
+        ),
+        "no permission": (
+            f"postgresql://refused_role:little-secret@{place}/refused_rights",
+            "permission",
+        ),
+        "no pgvector": (f"postgresql://refused_role:little-secret@{place}/refused_bare", "vector"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["wrong password", "no permission", "no pgvector"])
+def test_a_server_that_does_not_serve_is_refused_in_words(
+    kind: str, refusals: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    """The reason, with the password masked; FAISS is untouched and goes on answering."""
+    index = tmp_path / "index"
+    index.mkdir()
+    write_bot_layout(index, "flat", vectors(ROWS, DIMENSION), chunks(ROWS))
+    dsn, says = refusals[kind]
+    operator = Operator(tmp_path, {"SHADOW_FAISS__PATH": str(index), "DATABASE_URL": dsn})
+    operator.run("status")
+    result = operator.run("backfill")
+    assert result.returncode == 2, result.stderr
+    assert one_line(result.stderr)
+    assert says in result.stderr
+    assert "secret" not in result.stderr + result.stdout
+    assert operator.status()["phase"] == "faiss"
+
+
+def one_line(text: str) -> bool:
+    """Whether the error is one line and no traceback; what the intake noted may stand before it."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "Traceback" not in text and sum(line.startswith("shadow: ") for line in lines) == 1

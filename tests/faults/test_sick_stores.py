@@ -1,0 +1,166 @@
+"""A sick shadow changes nothing; a sick primary is met by the other store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from psycopg import conninfo
+
+from shadow.config import Settings, load_settings
+from shadow.core.phases import Phase, Request, Wanted
+from shadow.opening import Migration, open_migration
+from shadow.router import Router
+from shadow.service import open_router
+from shadow.writes.backfill import backfill
+from tests.faults.tcp_proxy import Mode, TcpProxy
+from vectorstore import Filter, Query, Record
+
+ROWS, DIMENSION = 200, 16
+DEADLINE_S = 30.0
+
+
+def until(what: str, met: Callable[[], bool], seconds: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"{what} not within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def proxy(postgresql_dsn: str) -> Iterator[TcpProxy]:
+    parts = conninfo.conninfo_to_dict(postgresql_dsn)
+    with TcpProxy((str(parts["host"]), int(str(parts["port"])))) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(tmp_path: Path, proxy: TcpProxy, postgresql_dsn: str, fresh_table: str) -> Settings:
+    port = conninfo.conninfo_to_dict(postgresql_dsn)["port"]
+    return load_settings(
+        environment={
+            "SHADOW_STATE_DIRECTORY": str(tmp_path / "state"),
+            "SHADOW_FAISS__DIMENSION": str(DIMENSION),
+            "DATABASE_URL": postgresql_dsn.replace(f":{port}/", f":{proxy.port}/"),
+            "SHADOW_POSTGRESQL__TABLE": fresh_table,
+            "SHADOW_MIRROR__EVENTS": "off",
+            "SHADOW_MIRROR__TIMEOUT_MS": "300",
+            "SHADOW_ROUTER__TIMEOUT_MS": "1500",
+            "SHADOW_POSTGRESQL__CONNECT_TIMEOUT_MS": "500",
+        }
+    )
+
+
+@pytest.fixture
+def router(settings: Settings) -> Iterator[Router]:
+    """A router in the phase shadow, with some rows."""
+    rng = np.random.default_rng(5)
+    found = open_router(settings)
+    found.upsert(
+        [
+            Record(
+                f"r{n}",
+                rng.normal(size=DIMENSION).astype(np.float32),
+                f"text {n}",
+                {"even": n % 2 == 0},
+            )
+            for n in range(ROWS)
+        ]
+    )
+    beside = open_migration(settings)
+    backfill(
+        directory=settings.state_directory,
+        journal=beside.journal,
+        snapshots=beside.snapshots,
+        store=beside.link.open(),
+        current=lambda: beside.load_faiss().store,
+    )
+    beside.close()
+    until("the phase shadow", lambda: found.route.phase is Phase.SHADOW)
+    yield found
+    found.close()
+
+
+def queries(n: int = 40) -> list[Query]:
+    rng = np.random.default_rng(6)
+    even = Filter.of({"even": True})
+    return [Query(rng.normal(size=DIMENSION), 5, even if i % 3 == 0 else None) for i in range(n)]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang", "slow", "garbage"])
+def test_a_sick_shadow_changes_no_answer_and_no_error(
+    mode: Mode, router: Router, proxy: TcpProxy
+) -> None:
+    """Every answer is the one that FAISS gave before, by FAISS, and long before the shadow's deadline;
+    what the shadow failed is counted against it."""
+    before = [router.search(query) for query in queries()]
+    proxy.switch(mode, latency_ms=2_000)
+    proxy.cut()
+    worst_s = 0.0
+    for query, earlier in zip(queries(), before, strict=True):
+        started = time.perf_counter()
+        answer = router.search(query)
+        worst_s = max(worst_s, time.perf_counter() - started)
+        assert answer == earlier
+        assert answer.store == "faiss"
+    router.upsert([Record("new", np.ones(DIMENSION, dtype=np.float32), "written meanwhile", {})])
+    assert router.search(Query(np.ones(DIMENSION), 1)).hits[0].id == "new"
+    # The shadow's own deadline is 300 ms: no reader may have waited for one.
+    assert worst_s < 0.25
+    proxy.switch("pass")
+
+
+def test_failures_of_the_shadow_are_evidence(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """What it refused counts as missed, so the gate cannot pass on what remains."""
+    proxy.switch("refuse")
+    proxy.cut()
+    for query in queries():
+        router.search(query)
+    looking = open_migration(settings)
+    try:
+        until("the failures", lambda: failures(looking) >= len(queries()))
+    finally:
+        looking.close()
+    proxy.switch("pass")
+
+
+def failures(migration: Migration) -> int:
+    era = migration.evidence.era()
+    counts = migration.evidence.counts(0 if era is None else era.number, "postgresql")
+    return counts.get(("success", "all"), {}).get(0.0, 0)
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang", "garbage"])
+def test_a_sick_primary_is_met_by_faiss(
+    mode: Mode, router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """With PostgreSQL as the primary and sick, every read is answered by FAISS with every write in it,
+    writes go on, and PostgreSQL answers again when it has caught up."""
+    decide = open_migration(settings)
+    try:
+        # Without a mirror no change detector looks, which would roll back: the read rule is alone.
+        decide.routes.change(decide.routes.current(), who="test", why="test", mirror_rate=0.0)
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        assert router.search(queries()[0]).store == "postgresql"
+        proxy.switch(mode)
+        proxy.cut()
+        for n in range(10):
+            vector = np.full(DIMENSION, 1.0 + n, dtype=np.float32)
+            vector[0] = -n
+            router.upsert([Record(f"during-{n}", vector, "written while the primary was away", {})])
+            answer = router.search(Query(vector, 1))
+            assert answer.store == "faiss"
+            assert answer.hits[0].id == f"during-{n}"
+        proxy.switch("pass")
+        until("PostgreSQL again", lambda: router.search(queries()[0]).store == "postgresql")
+        assert {record.id for record in router.get([f"during-{n}" for n in range(10)])} == {
+            f"during-{n}" for n in range(10)
+        }
+    finally:
+        decide.close()
