@@ -14,7 +14,7 @@ from psycopg import sql
 from benchmarks.bench import Bench
 from benchmarks.interleave import Side, interleave, ratio
 from benchmarks.results import Figure
-from benchmarks.stores import faiss_store, filled_table, write_index_files
+from benchmarks.stores import filled_table, taken_in, write_index_files
 from shadow.config import Settings
 from shadow.core.phases import POSTGRESQL
 from shadow.opening import open_migration
@@ -35,7 +35,7 @@ FETCH_ROWS = 2_000
 def verifying(bench: Bench) -> None:
     """Whole tables, bit for bit."""
     data = bench.data(ROWS[bench.scale.name], 1536)
-    store, source = filled_table(bench.dsn, data), faiss_store(data)
+    store, source = filled_table(bench.dsn, data), taken_in(bench.directory, data)
     ranges = split_ranges(store, 2)
     pool = ThreadPoolExecutor(2)
     connection = psycopg.connect(bench.dsn, autocommit=True)

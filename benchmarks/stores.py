@@ -20,6 +20,7 @@ from shadow.opening import open_migration
 from shadow.router import Router
 from shadow.service import open_router
 from shadow.writes.backfill import backfill
+from vectorstore.faiss.intake import take_in
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
 from vectorstore.postgres.settings import PostgresSettings
@@ -34,6 +35,7 @@ __all__ = [
     "open_table",
     "router",
     "set_mirror_rate",
+    "taken_in",
     "wait_for",
     "write_index_files",
 ]
@@ -58,6 +60,13 @@ def faiss_store(data: Dataset, *, kind: str = "flat") -> FaissStore:
     if kind == "hnsw":
         store.set_breadth(HNSW_BREADTH)
     return store
+
+
+def taken_in(directory: Path, data: Dataset) -> FaissStore:
+    """The FAISS store over this data as the intake makes it: every record at seq 0."""
+    source = write_index_files(data, directory / f"index-{uuid.uuid4().hex[:8]}")
+    copied = directory / f"origin-{uuid.uuid4().hex[:8]}"
+    return take_in(source, copy_to=copied, metric=Metric.COSINE).store
 
 
 def open_table(dsn: str, dimension: int, **settings: Any) -> PostgresStore:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shadow.commands import backups, data, decisions, looking, measuring, repairing
+from shadow.commands import backups, data, decisions, looking, measuring, repairing, serving
 from shadow.commands.running import BAD_INPUT, errors_in_words, stop
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ for command in (
     measuring.tune,
     measuring.index,
     measuring.doctor,
+    serving.serve,
     looking.settings,
 ):
     app.command(name=command.__name__.replace("_", "-"))(command)

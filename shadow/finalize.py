@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from shadow.core.phases import Phase
@@ -16,7 +17,7 @@ from shadow.errors import CutoverRefused
 from shadow.opening import Migration
 from shadow.process_lock import process_lock
 from vectorstore.durable import sync_directory
-from vectorstore.errors import StoreUnavailable
+from vectorstore.errors import StoreCorrupt, StoreUnavailable
 
 __all__ = ["FINALIZED", "complete", "finalize", "is_open"]
 
@@ -87,7 +88,9 @@ def _end_following(migration: Migration) -> None:
             f"the finalize waits for PostgreSQL, and so do all writes: {standing.error}"
         )
     if standing.state == "following":
-        migration.postgresql.follow()
+        # A halted applier is told by how far it has come.
+        with suppress(StoreCorrupt):
+            migration.postgresql.follow()
         standing = migration.postgresql.look()
     if standing.state == "final":
         return

@@ -12,6 +12,7 @@ import queue
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -199,13 +200,15 @@ class Mirror:
 
     def _work(self, batch: list[Observation]) -> None:
         era = self._era()
-        judged = FAISS if batch[0].route.primary == POSTGRESQL else POSTGRESQL
+        # A batch may straddle a flip: each observation is issued to the store that it judges.
+        issued = Counter(_judged(observation) for observation in batch)
         counted = (self._offered, self._sampled, self._dropped)
         more = [now - before for now, before in zip(counted, self._told, strict=True)]
         self._told = counted
-        self._evidence.tally(
-            era, judged, offered=more[0], sampled=more[1], dropped=more[2], issued=len(batch)
-        )
+        first = _judged(batch[0])
+        self._evidence.tally(era, first, offered=more[0], sampled=more[1], dropped=more[2])
+        for judged, n in issued.items():
+            self._evidence.tally(era, judged, issued=n)
         results = [self._judge(observation) for observation in batch]
         self._shadow_answers = all(one.figures.get("success", 1.0) > 0.0 for one in results)
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
@@ -234,6 +237,10 @@ class Mirror:
                 n=len(results),
                 recall=round(sum(recalls) / len(recalls), 4) if recalls else None,
             )
+
+
+def _judged(observation: Observation) -> str:
+    return POSTGRESQL if observation.answered_by == FAISS else FAISS
 
 
 def _copied(query: Query) -> Query:

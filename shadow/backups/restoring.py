@@ -8,8 +8,8 @@ that was killed leaves a whole state, and may be run again.
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -73,7 +73,8 @@ def restore(
                 return None
             why = f"went back to the backup {timestamp} of {moment(manifest.made_at)}"
             incarnation = _make_ready(directory, backup, manifest, who=who, why=why)
-            stamp = datetime.fromtimestamp(time.time(), UTC).strftime(TIMESTAMP)
+            # Two restores within a second must not keep what they replace in one folder.
+            stamp = f"{datetime.now(UTC):{TIMESTAMP}}-{secrets.token_hex(4)}"
             replaced = switch(directory, stamp=stamp)
             postgresql = _restore_postgresql(link, backup, manifest, incarnation)
     log.warning("restored", timestamp=timestamp, head=manifest.head, postgresql=postgresql)

@@ -51,7 +51,11 @@ def actions(status: Mapping[str, Any]) -> tuple[Action, ...]:
             (
                 "FAISS answers all reads again, at once. It has followed every write.",
                 "The wish for PostgreSQL is withdrawn: nothing flips until somebody asks again.",
-                *(("The latch of the automatic rollback is cleared if you say so.",) if latch else ()),
+                *(
+                    ("The latch of the automatic rollback is cleared if you say so.",)
+                    if latch
+                    else ()
+                ),
             ),
             final,
         ),

@@ -35,16 +35,14 @@ __all__ = ["create_app"]
 
 # Threads for looking and deciding, beside those for the requests that are counted.
 THREADS_SPARE = 8
-KINDS_OF_STATUS = {status: kind for kind, (status, _) in reversed(KINDS.items())}
+KINDS_OF_STATUS = {status: kind for kind, (status, _) in reversed(list(KINDS.items()))}
 DESCRIPTION = (
     "A vector search behind one address, while it moves from FAISS to PostgreSQL. Reads are open; "
     "writes and control need their tokens. Errors are problem details (RFC 9457)."
 )
 
 
-def create_app(
-    migration: Migration, router: Router, *, subject: str = "vector search"
-) -> FastAPI:
+def create_app(migration: Migration, router: Router, *, subject: str = "vector search") -> FastAPI:
     """The ASGI application over a router and its migration; neither is closed here.
 
     Raises ConfigurationError for tokens or an embedding model that cannot be read.
@@ -82,9 +80,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(VectorStoreError, _problem)
     app.add_exception_handler(Problem, _problem)
-    app.include_router(
-        read_routes(router, settings=settings, embedder=embedder, metrics=metrics)
-    )
+    app.include_router(read_routes(router, settings=settings, embedder=embedder, metrics=metrics))
     app.include_router(write_routes(router, settings=settings))
     app.include_router(control_routes(migration, watch))
     app.include_router(looking_routes(migration, watch, metrics, standing))

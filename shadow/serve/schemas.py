@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = [
     "AnswerOut",
@@ -34,7 +34,7 @@ Id = Annotated[str, Field(max_length=512)]
 Seq = Annotated[int, Field(ge=0, le=2**62)]
 TimeoutMs = Annotated[float, Field(gt=0, le=3_600_000)]
 
-VECTOR = [0.12, -0.5, 0.33]
+VECTOR: list[JsonValue] = [0.12, -0.5, 0.33]
 VECTOR_BASE64 = "j8L1PQAAAL/D9ag+"
 
 
@@ -76,7 +76,9 @@ class SearchRequest(VectorChoice):
     )
     min_seq: Seq = Field(0, description="The answer must include this write.")
     timeout_ms: TimeoutMs | None = Field(None, description="Deadline of this question, ms.")
-    label: str | None = Field(None, max_length=100, description="The application's name for a stratum.")
+    label: str | None = Field(
+        None, max_length=100, description="The application's name for a stratum."
+    )
     spent_ms: float | None = Field(
         None, ge=0, le=3_600_000, description="Time spent before, as on the embedding, ms."
     )
@@ -241,7 +243,10 @@ class RampRequest(DecisionRequest):
 
     share: float = Field(ge=0, le=1)
     force: str | None = Field(
-        None, min_length=1, max_length=500, description="Reason to ramp although the verdict is hold."
+        None,
+        min_length=1,
+        max_length=500,
+        description="Reason to ramp although the verdict is hold.",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -112,14 +113,14 @@ class Callers:
 
 
 async def write_allowed(
-    request: Request, given: HTTPAuthorizationCredentials | None = Depends(WRITE)
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(WRITE)]
 ) -> None:
     """Dependency of what writes."""
     request.app.state.tokens.check_write(given.credentials if given else None)
 
 
 async def control_allowed(
-    request: Request, given: HTTPAuthorizationCredentials | None = Depends(CONTROL)
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(CONTROL)]
 ) -> None:
     """Dependency of what decides."""
     request.app.state.tokens.check_control(given.credentials if given else None)

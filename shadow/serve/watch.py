@@ -92,11 +92,7 @@ class Watch:
     def look(self, *, fresh: bool = False) -> Look:
         """The latest look; a new one if that is too old or ``fresh`` is asked for."""
         with self._lock:
-            if (
-                self._look is None
-                or fresh
-                or time.monotonic() - self._looked_at >= self._age_s_max
-            ):
+            if self._look is None or fresh or time.monotonic() - self._looked_at >= self._age_s_max:
                 self._look = self._anew()
                 self._looked_at = time.monotonic()
             return self._look
@@ -188,4 +184,3 @@ def _quantile(buckets: Buckets) -> float | None:
         if total and n and seen >= QUANTILE * total:
             return None if ms == float("inf") else ms
     return None
-

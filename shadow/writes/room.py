@@ -42,7 +42,9 @@ class RoomMaker:
             return False
         with process_lock(self._lock_path, wait=True):
             for _ in range(ROUNDS_MAX):
-                if self._journal.truncate(self._journal.head()):
+                self._journal.truncate(self._journal.head())
+                usage = self._journal.usage()
+                if usage.bytes + full.needed_bytes <= usage.bytes_max:
                     return True
                 if not self._help_oldest():
                     return False

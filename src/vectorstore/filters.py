@@ -22,11 +22,24 @@ CLAUSES_MAX = 32
 VALUES_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Filter:
     """A normalised filter: hashable, so that stores may cache what it matches."""
 
     clauses: tuple[tuple[str, tuple[Scalar, ...]], ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Filter) and self._typed() == other._typed()
+
+    def __hash__(self) -> int:
+        return hash(self._typed())
+
+    def _typed(self) -> tuple[tuple[str, tuple[tuple[bool, Scalar], ...]], ...]:
+        # To Python True equals 1; to a filter it does not.
+        return tuple(
+            (key, tuple((isinstance(value, bool), value) for value in values))
+            for key, values in self.clauses
+        )
 
     @classmethod
     def of(cls, mapping: Mapping[str, Scalar | Sequence[Scalar]]) -> Filter | None:

@@ -38,9 +38,17 @@ class Forgetful:
         self._store = store
         self.forgets: dict[bytes, str] = {}
         self.fails: dict[bytes, Exception] = {}
+        self.before_exact: list[Callable[[], object]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def search_exact(self, query: Query) -> Answer:
+        """The store's exact answer, after what was to happen just before it."""
+        while self.before_exact:
+            self.before_exact.pop()()
+        answer: Answer = self._store.search_exact(query)
+        return answer
 
     def search(self, query: Query) -> Answer:
         """The store's answer, with the forgotten row replaced by the next one."""

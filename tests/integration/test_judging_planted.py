@@ -151,6 +151,25 @@ def test_a_real_difference_beside_a_concurrent_write_keeps_its_label(planted: Pl
     assert dict(seen.causes) == {"row_missing": 1}
 
 
+def test_a_write_between_the_answers_and_the_scans_takes_no_place_in_them(
+    planted: Planted,
+) -> None:
+    """The exact lists go on for as many rows as were written meanwhile, so the farthest keep theirs."""
+    pair = planted.pair
+    before = pair.observe(planted.query(0))
+    assert before.hits is not None
+    farthest = before.hits[-1].id
+    pair.postgresql.forgets[planted.centres[0].tobytes()] = farthest
+
+    def write() -> None:
+        pair.write([(f"f{n}", Record(f"f{n}", planted.centres[0], "", {})) for n in range(3)])
+        pair.follow()
+
+    pair.faiss.before_exact.append(write)
+    seen = pair.judge().judge(before)
+    assert dict(seen.causes) == {"ann_miss": 1}
+
+
 def test_the_audit_holds_both_stores_against_the_exact_answer(planted: Planted) -> None:
     """The stores agree, and both miss the same row: agreement is perfect and the audit is not."""
     planted.pair.mirror = planted.pair.mirror.model_copy(update={"audit_rate": 1.0})

@@ -13,11 +13,10 @@ from shadow.routes import RouteBook
 from shadow.writes import backfill
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appender
+from tests.machine.postgresql_double import PostgresqlDouble
 from vectorstore.faiss import snapshot
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.store import PostgresStore
-
-from tests.machine.postgresql_double import PostgresqlDouble
 
 __all__ = ["POINTS", "Crash", "CrashPoint", "crashing"]
 

@@ -22,6 +22,7 @@ from shadow.writes.followers import PostgresqlFollower
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appender
 from shadow.writes.snapshots import SnapshotKeeper
+from tests.machine import postgresql_double
 from vectorstore.faiss import snapshot
 from vectorstore.faiss.manifest import Manifest
 from vectorstore.faiss.store import FaissStore
@@ -29,8 +30,6 @@ from vectorstore.postgres import store as postgres_store
 from vectorstore.postgres.cursor import Cursor
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Change, Record
-
-from tests.machine import postgresql_double
 
 __all__ = ["MUTANTS"]
 
@@ -57,9 +56,7 @@ def seq_guard_skipped() -> Any:
             if change.record is not None:
                 transaction.content.rows[change.id] = replace(change.record, seq=change.seq)
 
-    return mock.patch.multiple(
-        postgres_store, pending_changes=everything, write_changes=unguarded
-    )
+    return mock.patch.multiple(postgres_store, pending_changes=everything, write_changes=unguarded)
 
 
 @mutant

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from shadow.writes import backfill
+from tests.machine.oracle import DIMENSION
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.memory import MemoryStore
@@ -24,8 +25,6 @@ from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Answer, Change, Metric, Query, Record
-
-from tests.machine.oracle import DIMENSION
 
 __all__ = ["DoubleServer", "PostgresqlDouble"]
 
@@ -106,9 +105,7 @@ class PostgresqlDouble(PostgresStore):
         self._incarnation = None
         self._closed = False
 
-    def transact(
-        self, operation: Callable[[Any], T], *, timeout_ms: float | None = None
-    ) -> T:
+    def transact(self, operation: Callable[[Any], T], *, timeout_ms: float | None = None) -> T:
         self._require()
         meanwhile, self.server.meanwhile = self.server.meanwhile, None
         if meanwhile is not None:

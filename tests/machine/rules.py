@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from shadow.core.phases import Phase, Wanted
-
 from tests.machine.crashes import CrashPoint
 from tests.machine.server import Doubled
 from tests.machine.world import IDS, World
@@ -66,7 +65,12 @@ class MigrationMachine(RuleBasedStateMachine):
 
     # -- writes and reads
 
-    @rule(which=processes, names=names, delete=seldom, crash=deaths("append", "faiss apply", "postgresql"))
+    @rule(
+        which=processes,
+        names=names,
+        delete=seldom,
+        crash=deaths("append", "faiss apply", "postgresql"),
+    )
     def write(self, which: int, names: list[str], delete: bool, crash: CrashPoint | None) -> None:
         self.world.write(which, list(dict.fromkeys(names)), delete=delete, crash=crash)
 
@@ -75,6 +79,14 @@ class MigrationMachine(RuleBasedStateMachine):
         self._operations += 1
         op_id = f"operation {self._operations}"
         self.world.write(which, list(dict.fromkeys(names)), op_id=op_id, crash=crash)
+
+    @rule(which=processes, names=names)
+    def write_in_a_blip(self, which: int, names: list[str]) -> None:
+        """PostgreSQL is away for the length of one write."""
+        self.world.switch(False)
+        self.world.write(which, list(dict.fromkeys(names)))
+        self.world.switch(True)
+        self.world.read(which, "search")
 
     @precondition(lambda self: self.world.operations)
     @rule(which=processes, data=st.data(), crash=deaths("append", "faiss apply"))
@@ -98,6 +110,14 @@ class MigrationMachine(RuleBasedStateMachine):
     @rule(which=processes, crash=deaths("faiss apply"))
     def poll(self, which: int, crash: CrashPoint | None) -> None:
         self.world.poll(which, crash)
+
+    @rule(which=processes, names=names, race=st.booleans(), crash=deaths("postgresql"))
+    def write_and_apply(
+        self, which: int, names: list[str], race: bool, crash: CrashPoint | None
+    ) -> None:
+        """Another process has written; both may try to bring it to PostgreSQL."""
+        self.world.write(1 - which, list(dict.fromkeys(names)))
+        self.world.apply(which, crash, race=race)
 
     @rule(which=processes, crash=deaths("postgresql"), race=st.booleans())
     def apply(self, which: int, crash: CrashPoint | None, race: bool) -> None:
@@ -168,11 +188,19 @@ class MigrationMachine(RuleBasedStateMachine):
     def tick(self, seconds: float) -> None:
         self.world.tick(seconds)
 
+    @precondition(lambda self: not self.world.server.up or self.world.foreign)
+    @rule(which=processes)
+    def recover(self, which: int) -> None:
+        """What an operator does about PostgreSQL."""
+        self.world.switch(True)
+        if self.world.foreign:
+            self.world.backfill(which)
+
     @rule(up=st.sampled_from((True, True, False)))
     def switch(self, up: bool) -> None:
         self.world.switch(up)
 
-    @rule(what=st.sampled_from(("save", "save", "fail over", "foreign")))
+    @rule(what=st.sampled_from(("save", "save", "save", "fail over", "fail over", "foreign")))
     def replace_server(self, what: str) -> None:
         if what == "save":
             self.world.server.save()

@@ -11,12 +11,11 @@ from unittest import mock
 import psycopg
 from psycopg import conninfo
 
-from vectorstore.postgres.store import PostgresStore
-
 from tests.machine.oracle import Held
 from tests.machine.postgresql_double import DoubleServer
 from tests.plugins.postgresql import drop_tables
 from tests.plugins.tcp_proxy import TcpProxy
+from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["Doubled", "Real", "Server"]
 

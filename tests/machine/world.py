@@ -22,14 +22,13 @@ import structlog
 from shadow.config import Settings
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.errors import CutoverRefused, RouteConflict
-from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
-from vectorstore.faiss import snapshot as snapshot_files
-from vectorstore.types import Query, Record
-
 from tests.machine.crashes import Crash, CrashPoint, crashing
 from tests.machine.oracle import DIMENSION, Held, Oracle, record_of
 from tests.machine.process import Process
 from tests.machine.server import Server
+from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
+from vectorstore.faiss import snapshot as snapshot_files
+from vectorstore.types import Query, Record
 
 __all__ = ["IDS", "World"]
 
@@ -228,9 +227,7 @@ class World:
             if how == "count":
                 count = process.router.count()
             else:
-                rows = (
-                    process.router.get(IDS) if how == "get" else process.router.scan()
-                )
+                rows = process.router.get(IDS) if how == "get" else process.router.scan()
                 found = {row.id: Held(row.seq, row.text) for row in rows}
         except StoreUnavailable as error:
             self._check_refusal(process, floor, error)
@@ -436,7 +433,7 @@ class World:
     def _notice(self) -> None:
         for which in list(self.processes):
             self.act(which, Process.apply)
-        self._check_stores()
+        self._look_around()
 
     def drain(self) -> None:
         """I1: when all is well again, both stores hold the highest seq of every id."""

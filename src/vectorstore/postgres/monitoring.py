@@ -6,9 +6,7 @@ figure that it rests on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
@@ -44,7 +42,7 @@ _SERVER = """
            current_setting('max_connections')::int,
            pg_size_bytes(current_setting('shared_buffers')),
            pg_size_bytes(current_setting('work_mem')),
-           pg_size_bytes(current_setting('maintenance_work_mem')),
+           pg_size_bytes(%s),
            pg_database_size(current_database())
 """
 
@@ -87,6 +85,7 @@ class Monitoring:
 
     ``cache_hit_share`` is ``None`` while too little was read. ``vacuum_age_s``: since the last vacuum,
     ``None`` if there was none. ``statements`` is ``None`` without pg_stat_statements.
+    ``build_memory_bytes``: what an index build of ours is given.
     """
 
     table_bytes: int
@@ -101,7 +100,7 @@ class Monitoring:
     connections_max: int
     shared_buffers_bytes: int
     work_mem_bytes: int
-    maintenance_work_mem_bytes: int
+    build_memory_bytes: int
     build: IndexBuild | None
     statements: tuple[Statement, ...] | None
 
@@ -114,7 +113,7 @@ def monitor(store: PostgresStore) -> Monitoring:
         sizes = connection.execute(
             _SIZES, {"table": table, "index": store.names.vector_index}
         ).fetchone()
-        server = connection.execute(_SERVER).fetchone()
+        server = connection.execute(_SERVER, (store.settings.maintenance_work_mem,)).fetchone()
         build = connection.execute(_BUILD, (table,)).fetchone()
         assert sizes is not None
         assert server is not None
@@ -132,7 +131,7 @@ def monitor(store: PostgresStore) -> Monitoring:
             connections_max=server[1],
             shared_buffers_bytes=server[2],
             work_mem_bytes=server[3],
-            maintenance_work_mem_bytes=server[4],
+            build_memory_bytes=server[4],
             build=None if build is None else IndexBuild(*build),
             statements=_statements(connection, table),
         )
@@ -154,9 +153,8 @@ def _statements(connection: BoundedConnection, table: str) -> tuple[Statement, .
     return tuple(Statement(*row) for row in rows)
 
 
-def hints(seen: Monitoring, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """What to change, each with its reason. ``settings``: ``maintenance_work_mem`` in bytes, as the
-    index is built with it, and ``hnsw_expected``: whether there are rows enough for an index."""
+def hints(seen: Monitoring) -> tuple[str, ...]:
+    """What to change, each with its reason."""
     found: list[str] = []
     working = seen.vector_index_bytes or seen.table_bytes
     what = "vector index" if seen.vector_index_bytes else "table"
@@ -171,12 +169,11 @@ def hints(seen: Monitoring, settings: Mapping[str, Any]) -> tuple[str, ...]:
             f"{1 - seen.cache_hit_share:.1%} of the pages came from outside shared_buffers: raise it, "
             "or warm the table with pg_prewarm after a restart"
         )
-    build_bytes = int(settings["maintenance_work_mem"])
-    needed = seen.vector_index_bytes or (seen.table_bytes if settings["hnsw_expected"] else 0)
-    if needed > build_bytes:
+    if seen.vector_index_bytes > seen.build_memory_bytes:
         found.append(
-            f"postgresql.maintenance_work_mem is {_size(build_bytes)} and an index build needs about "
-            f"{_size(needed)}: a graph that does not fit is built several times slower"
+            f"postgresql.maintenance_work_mem is {_size(seen.build_memory_bytes)} and the vector index "
+            f"is {_size(seen.vector_index_bytes)}: a graph that does not fit is built several times "
+            "slower"
         )
     total = seen.live_rows + seen.dead_rows
     if seen.dead_rows > 1_000 and seen.dead_rows > DEAD_SHARE_MAX * total:

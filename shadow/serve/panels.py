@@ -1,0 +1,248 @@
+"""The parts of the page that change: each a piece of markup under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shadow.core.phases import FAISS, POSTGRESQL
+from shadow.report import bars, sections, words
+from shadow.report.markup import Markup, element, join
+from shadow.report.tables import Column, Table
+from shadow.serve.courses import latency_course
+from shadow.serve.watch import Look
+
+__all__ = ["panels"]
+
+DECIDED = ("moved from", "began a rehearsal", "ramp from")
+
+
+def panels(look: Look) -> Mapping[str, Markup]:
+    """Every panel by name, in the order of the page."""
+    report = look.report
+    return {
+        "verdict": sections.verdict(report),
+        "standing": _standing(look),
+        "stores": _stores(look),
+        "gate": sections.gate(report),
+        "recall": sections.recall(report),
+        "latency": join(_course(look), sections.latency(report)),
+        "divergence": sections.divergence(report),
+        "worst": sections.worst(report),
+        "server": _server(look),
+        "decisions": sections.decisions(report),
+        "measured": sections.measured(report),
+    }
+
+
+def _fact(term: str, value: str, *notes: str) -> Markup:
+    told = [element("dd", sections.data_text(note), class_="note") for note in notes if note]
+    return element(
+        "div",
+        element("dt", term),
+        element("dd", sections.data_text(value), class_="value"),
+        *told,
+    )
+
+
+def _standing(look: Look) -> Markup:
+    status = look.status
+    evidence, journal, verify = status["evidence"], status["journal"], status["verify"]
+    mirrored = look.report.shadow_store
+    mirror = f"mirrored to {words.store_name(mirrored)}"
+    found = [
+        _fact(
+            "Phase",
+            status["phase"],
+            f"{words.store_name(status['primary'])} answers"
+            + (f" {1 - status['postgresql_share']:.0%}, PostgreSQL {status['postgresql_share']:.0%}"
+               if status["phase"] == "ramp" else ""),
+            _decided(look),
+        ),
+        _fact(
+            "Wanted",
+            {"faiss": "FAISS", "postgresql": "PostgreSQL"}.get(status["wanted"], status["wanted"]),
+            f"by {status['wanted_by']}",
+            *(f"waits for: {sentence}" for sentence in status["waiting_for"][:4]),
+        ),
+        _fact("Lag", *_lag(status)),
+        _fact(
+            "Mirror",
+            f"{status['mirror_rate']:.0%}",
+            mirror if mirrored else "nobody is mirrored to",
+            f"{evidence['compared']:,} compared, {evidence['dropped']:,} dropped, "
+            f"{evidence['lost']:,} lost or under way",
+        ),
+        _fact(
+            "Journal",
+            f"{journal['bytes'] / max(1, journal['bytes_max']):.1%} full",
+            f"{journal['bytes'] / 1e6:.1f} of {journal['bytes_max'] / 1e6:,.0f} MB, "
+            f"{journal['entries']:,} entries, head {journal['head']:,}",
+        ),
+        _fact(
+            "Verify",
+            "never" if verify is None else verify["state"],
+            "" if verify is None else
+            f"{verify['rows']:,} rows, {words.age(verify['age_s'])} ago",
+        ),
+        _fact("FAISS snapshot", words.age(status["stores"]["faiss"]["snapshot_age_s"]), "old"),
+    ]  # fmt: skip
+    if status["latch"]:
+        found.insert(1, _fact("Latched", "automatic rollback", status["latch"]))
+    if look.load is not None:
+        found.append(_backfill(look))
+    if look.server is not None and look.server.build is not None:
+        build = look.server.build
+        done = build.done / build.total if build.total else 0.0
+        found.append(_fact("Index build", f"{done:.0%}", build.phase))
+    return element("dl", *found, class_="facts")
+
+
+def _backfill(look: Look) -> Markup:
+    load = look.load
+    assert load is not None
+    left = "time left not yet known" if load.left_s is None else f"{words.age(load.left_s)} left"
+    share = load.done / load.total if load.total else 0.0
+    return element(
+        "div",
+        element("dt", "Backfill"),
+        element("dd", f"{share:.0%}", class_="value"),
+        element("dd", bars.share_bar(share, ident="backfill", title="Backfill"), class_="note"),
+        element("dd", f"{load.done:,} of {load.total:,} rows; {left}", class_="note"),
+    )
+
+
+def _decided(look: Look) -> str:
+    """Who brought about the phase in force."""
+    for entry in look.report.audit:
+        if entry.what.startswith(DECIDED):
+            return f"since {words.when(entry.at)}, by {entry.who}: {entry.why}"
+    return "as it began"
+
+
+def _lag(status: Mapping[str, Any]) -> tuple[str, str]:
+    postgresql = status["stores"]["postgresql"]
+    entries = postgresql["lag_entries"]
+    if entries is None:
+        return "unknown", f"PostgreSQL is {postgresql['state']}"
+    if entries == 0:
+        return "level", "PostgreSQL has applied every write"
+    oldest_ms = postgresql["lag_oldest_ms"]
+    old = "" if oldest_ms is None else f"the oldest {words.age(oldest_ms / 1e3)} old"
+    return f"{entries:,} {'entry' if entries == 1 else 'entries'}", old
+
+
+def _stores(look: Look) -> Markup:
+    status = look.status
+    postgresql = status["stores"]["postgresql"]
+    state = postgresql["state"]
+    share = status["postgresql_share"]
+    latencies = {one.store: one for one in look.report.latency}
+    rows = []
+    for store, health, applied in (
+        (FAISS, "not followed" if status["phase"] == "final" else "up", "at the head"),
+        (
+            POSTGRESQL,
+            {"following": "up", "final": "up", "unavailable": "not reachable"}.get(state, state),
+            f"write {postgresql['applied_seq']:,}",
+        ),
+    ):
+        part = share if store == POSTGRESQL else 1 - share
+        shown = latencies.get(store)
+        percentiles = None if shown is None else shown.percentiles
+        rows.append(
+            (
+                words.store_name(store),
+                health,
+                f"{part:.0%} of reads",
+                applied,
+                words.milliseconds(percentiles.p50 if percentiles else None),
+                words.milliseconds(percentiles.p95 if percentiles else None),
+                words.milliseconds(percentiles.p99 if percentiles else None),
+            )
+        )
+    table = Table(
+        "Health, and latency over the mirrored queries of this era",
+        (
+            Column("store"), Column("health"), Column("answers"), Column("applied"),
+            Column("p50", numeric=True), Column("p95", numeric=True), Column("p99", numeric=True),
+        ),
+        tuple(rows),
+    )  # fmt: skip
+    trouble = postgresql["trouble"]
+    return sections.section(
+        "Stores",
+        sections.table(table, kind="stack"),
+        element("p", sections.data_text(trouble), class_="trouble") if trouble else "",
+    )
+
+
+def _course(look: Look) -> Markup:
+    drawn = latency_course(
+        look.latency_points, budget_ms=look.report.latency_budget_ms, ident="course"
+    )
+    return sections.section(
+        "Latency over time",
+        element("figure", element("figcaption", "p95, sampled every 15 s by this proxy"), drawn),
+    )
+
+
+def _server(look: Look) -> Markup:
+    from vectorstore.postgres.monitoring import hints
+
+    seen = look.server
+    if seen is None:
+        return sections.section(
+            "PostgreSQL server", element("p", "PostgreSQL has not been looked at.", class_="note")
+        )
+    growth = look.growth_bytes_per_h
+    pool = look.pool
+    figures = (
+        ("Table", _megabytes(seen.table_bytes)),
+        ("Indexes", f"{_megabytes(seen.indexes_bytes)}, "
+                    f"of which vectors {_megabytes(seen.vector_index_bytes)}"),
+        ("Growth", "not yet known" if growth is None else f"{growth / 1e6:+,.1f} MB an hour"),
+        ("Rows", f"about {seen.live_rows:,}, and {seen.dead_rows:,} dead"),
+        ("Last vacuum", "never" if seen.vacuum_age_s is None
+         else f"{words.age(seen.vacuum_age_s)} ago"),
+        ("Cache hits", words.percent(seen.cache_hit_share)),
+        ("Connections", f"{seen.connections:,} of {seen.connections_max:,}"),
+        ("Pool of this proxy", f"{pool.get('lent', 0)} in use, {pool.get('size', 0)} open, "
+                               f"{pool.get('size_max', 0)} at most, {pool.get('waiting', 0)} waiting"),
+    )  # fmt: skip
+    statements = (
+        Table(
+            "Our statements, by pg_stat_statements",
+            (
+                Column("statement"),
+                Column("calls", numeric=True),
+                Column("mean", numeric=True),
+                Column("longest", numeric=True),
+            ),
+            tuple(
+                (
+                    one.text,
+                    f"{one.calls:,}",
+                    words.milliseconds(one.mean_ms),
+                    words.milliseconds(one.max_ms),
+                )
+                for one in seen.statements
+            ),
+        )
+        if seen.statements is not None
+        else None
+    )
+    advice = [element("li", hint) for hint in hints(seen)]
+    return sections.section(
+        "PostgreSQL server",
+        sections.table(
+            Table("The server and our table", (Column("figure"), Column("value")), figures),
+            kind="compact",
+        ),
+        element("ul", *advice, class_="hints") if advice else "",
+        sections.table(statements) if statements is not None else "",
+    )
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.1f} MB"

@@ -1,0 +1,117 @@
+"""Backups are whole, checked, named by their moment, kept up to a number, and made while writes go on."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+
+import pytest
+
+from shadow.backups.manifest import BEFORE_BACKFILL, FULL, BackupManifest
+from shadow.backups.shelf import BackupShelf
+from shadow.backups.taking import take_backup
+from shadow.errors import RestoreRefused
+from shadow.opening import Migration
+from shadow.writes.journal import Journal
+from tests.plugins.migrations import SmallMigration, record
+
+
+def take(migration: Migration, *, kept: int = 7, at: float | None = None) -> BackupManifest:
+    ticks = itertools.count(at or 0)
+    return take_backup(
+        directory=migration.directory,
+        journal=migration.journal,
+        snapshots=migration.snapshots,
+        kept=kept,
+        postgresql=migration.link.open,
+        **({} if at is None else {"clock": lambda: float(next(ticks))}),
+    )
+
+
+def test_a_backup_under_writes_is_consistent(
+    small_migration: SmallMigration, tmp_path: Path
+) -> None:
+    """Made while a router writes, it holds a snapshot, rows and a journal that fit without a gap, and
+    every file matches its checksum."""
+    small_migration.filled()
+    with small_migration.opened() as migration, small_migration.routed() as router:
+        stop = threading.Event()
+
+        def write() -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                router.upsert([record(f"w-{number % 50}", f"text {number}")])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            made = take(migration)
+        finally:
+            stop.set()
+            writer.join()
+        path, manifest = BackupShelf(migration.directory).verified(made.timestamp)
+    assert manifest == made
+    assert manifest.kind == FULL
+    assert manifest.postgresql is not None
+    assert manifest.postgresql.rows >= 20
+    assert max(manifest.snapshot_seq, manifest.postgresql.seq) <= manifest.head
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "journal.db").write_bytes((path / "journal.db").read_bytes())
+    journal = Journal.open(copy)
+    assert journal.head() == manifest.head
+    after = min(manifest.snapshot_seq, manifest.postgresql.seq)
+    assert len(journal.read(after, 10**6)) == manifest.head - after
+    journal.close()
+
+
+def test_a_damaged_backup_is_refused(small_migration: SmallMigration) -> None:
+    """A flipped byte, a missing file and an unknown timestamp are told by name."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        made = take(migration)
+        shelf = BackupShelf(migration.directory)
+        rows = shelf.path / made.timestamp / "postgresql.copy"
+        content = bytearray(rows.read_bytes())
+        content[len(content) // 2] ^= 1
+        rows.write_bytes(content)
+        with pytest.raises(RestoreRefused, match=r"postgresql\.copy"):
+            shelf.verified(made.timestamp)
+        with pytest.raises(RestoreRefused, match=made.timestamp):
+            shelf.verified("20000101T000000Z")
+
+
+def test_old_backups_go_and_each_kind_keeps_its_own(small_migration: SmallMigration) -> None:
+    """Of each kind the newest are kept: backfills do not push scheduled backups out. A backfill makes
+    one by itself, without rows."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        made = [take(migration, kept=2, at=1_000.0 * (1 + n)).timestamp for n in range(3)]
+        kinds = {one.timestamp: one for one in BackupShelf(migration.directory).manifests()}
+    assert set(made[1:]) <= kinds.keys()
+    assert made[0] not in kinds
+    automatic = [one for one in kinds.values() if one.kind == BEFORE_BACKFILL]
+    assert len(automatic) == 1
+    assert automatic[0].postgresql is None
+
+
+def test_without_postgresql_the_backup_says_what_it_lacks(
+    small_migration: SmallMigration,
+) -> None:
+    """PostgreSQL that is away or was never filled is no reason to have no backup."""
+    with small_migration.routed() as router:
+        router.upsert([record("a")])
+    away = small_migration.with_settings(
+        postgresql={
+            "dsn": type(small_migration.settings.postgresql.dsn)(
+                "postgresql://nobody@127.0.0.1:1/x"
+            )
+        }
+    )
+    with away.opened() as migration:
+        made = take(migration)
+        assert made.postgresql is None
+        assert "cannot be reached" in made.without_rows
+        assert made.head == 1

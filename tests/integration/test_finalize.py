@@ -1,0 +1,156 @@
+"""Finalize ends dual running once and for all, also when whoever began it is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from shadow import finalize as finalizing
+from shadow.core.phases import Phase
+from shadow.errors import CutoverRefused
+from shadow.finalize import finalize, is_open
+from tests.plugins.migrations import SmallMigration, record, until
+from vectorstore.errors import StoreUnavailable
+from vectorstore.faiss.snapshot import load_snapshot
+from vectorstore.postgres.store import PostgresStore
+
+
+def ready(small: SmallMigration) -> None:
+    small.filled()
+    small.flipped()
+
+
+@pytest.mark.parametrize("stage", ["sealed", "postgresql is final", "archive half copied", "route"])
+def test_a_finalize_that_died_is_completed_by_a_running_router(
+    small_migration: SmallMigration, stage: str
+) -> None:
+    """Wherever it dies, a router finishes it within seconds; the archive holds all of FAISS, and writes
+    go to PostgreSQL."""
+    ready(small_migration)
+
+    class Dead(BaseException):
+        pass
+
+    seam = {
+        "sealed": mock.patch.object(finalizing, "complete", side_effect=Dead),
+        "postgresql is final": mock.patch.object(PostgresStore, "finalize", _then_die(Dead)),
+        "archive half copied": mock.patch.object(Path, "rename", side_effect=Dead),
+        "route": mock.patch.object(finalizing, "_archive", side_effect=Dead),
+    }[stage]
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        with seam, pytest.raises(Dead):
+            finalize(migration, who="test", why="test")
+        assert is_open(migration)
+    with small_migration.routed() as router, small_migration.opened() as migration:
+        seq = router.upsert([record("after")])
+        assert seq > migration.journal.head()
+        assert [one.id for one in router.get(["after"])] == ["after"]
+        until("the end of it", lambda: not is_open(migration))
+        assert migration.routes.current().phase is Phase.FINAL
+        archive = next((migration.directory / "archive").iterdir())
+        assert load_snapshot(archive).count() == 20
+    with small_migration.routed() as router:
+        router.delete(["after"])
+        assert router.count() == 20
+
+
+def _then_die(error: type[BaseException]):  # type: ignore[no-untyped-def]
+    real = PostgresStore.finalize
+
+    def die(store: PostgresStore) -> None:
+        real(store)
+        raise error
+
+    return die
+
+
+def test_writes_between_seal_and_end_wait_and_succeed(small_migration: SmallMigration) -> None:
+    """A write that meets the seal waits for PostgreSQL to take writes of its own; none fails, none is
+    lost, and the writer sees its own."""
+    ready(small_migration)
+    real = PostgresStore.finalize
+
+    def slowly(store: PostgresStore) -> object:
+        time.sleep(0.7)
+        return real(store)
+
+    failed: list[BaseException] = []
+    written: list[str] = []
+    with small_migration.routed() as router, small_migration.opened() as migration:
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        stop = threading.Event()
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                name = f"w-{number}"
+                number += 1
+                try:
+                    router.upsert([record(name)])
+                    assert router.get([name]), f"{name} is not seen"
+                    written.append(name)
+                except BaseException as error:
+                    failed.append(error)
+                    return
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        until("some writes", lambda: len(written) > 20)
+        migration.postgresql.look()
+        migration.lag.refresh()
+        with mock.patch.object(PostgresStore, "finalize", slowly):
+            finalize(migration, who="test", why="test")
+        before = len(written)
+        until("writes after it", lambda: bool(failed) or len(written) > before + 20)
+        stop.set()
+        writer.join()
+        assert failed == []
+        assert len(migration.link.open().get(written)) == len(written)
+
+
+def test_a_table_that_does_not_hold_everything_is_never_final(
+    small_migration: SmallMigration,
+) -> None:
+    """If PostgreSQL is let go of between the check and the seal, the seal is taken off again and
+    writes go to the journal as before."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        real = migration.journal.seal
+
+        def seal(*_: object) -> int:
+            migration.link.open().detach()
+            return real()
+
+        with (
+            mock.patch.object(type(migration.journal), "seal", seal),
+            pytest.raises(CutoverRefused, match="not final"),
+        ):
+            finalize(migration, who="test", why="test")
+        assert not migration.journal.sealed()
+    with small_migration.routed() as router:
+        router.upsert([record("goes on")])
+        assert router.get(["goes on"])
+
+
+def test_after_the_end_faiss_answers_no_more(small_migration: SmallMigration) -> None:
+    """With PostgreSQL away a final migration fails its reads rather than answer from FAISS, which has
+    stopped following."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        finalize(migration, who="test", why="test")
+    quick = small_migration.with_settings(router={"timeout_ms": 200.0})
+    with quick.routed() as router:
+        until("postgresql", lambda: router.count() == 20)
+        router.delete(["r-0"])
+        with (
+            mock.patch.object(PostgresStore, "count", side_effect=StoreUnavailable("away")),
+            pytest.raises(StoreUnavailable, match="final"),
+        ):
+            router.count()

@@ -1,0 +1,69 @@
+"""Verify runs by itself, in a process of its own, once at a time; and dead rows are cleared away."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import closing
+
+from shadow.config import load_settings
+from shadow.process_lock import hold_lock
+from shadow.verify_schedule import VerifySchedule, environment_of
+from tests.plugins.migrations import SmallMigration, record, until
+
+
+def test_a_verify_is_made_when_it_is_due(small_migration: SmallMigration) -> None:
+    """None before PostgreSQL holds a copy; one when the last is too old, which the gate then sees; not
+    a second one while it runs or while another process makes one; none when it is switched off."""
+    small_migration.filled()
+    small = small_migration.with_settings(gate={"verify_every_s": 1_000.0})
+    ticks = itertools.count(1_000_000.0, 400.0)
+    with small.opened() as migration:
+        schedule = VerifySchedule(
+            small.settings, migration.evidence, first_after_s=0.0, clock=lambda: next(ticks)
+        )
+        assert not schedule.step(following=False)
+        elsewhere = hold_lock(migration.directory / "verify.lock")
+        assert elsewhere is not None
+        assert not schedule.step(following=True)
+        elsewhere.close()
+        assert schedule.step(following=True)
+        assert not schedule.step(following=True)
+        until("its result", lambda: migration.evidence.verification() is not None, seconds=60)
+        found = migration.evidence.verification()
+        assert found is not None
+        assert (found.state, found.rows) == ("clean", 20)
+        schedule.stop()
+        off = VerifySchedule(small_migration.settings, migration.evidence, first_after_s=0.0)
+        assert not off.step(following=True)
+
+
+def test_the_child_has_the_very_settings(small_migration: SmallMigration) -> None:
+    """What a process was given in code reaches its child, and no file or older variable interferes."""
+    settings = small_migration.with_settings(
+        faiss={"quarantine": ("a", "b")}, gate={"recall_min": 0.9}
+    ).settings
+    base = {"PATH": "/bin", "SHADOW_GATE__RECALL_MIN": "0.5", "PRIMARY": "postgresql"}
+    child = load_settings(environment=environment_of(settings, base))
+    assert child == settings.model_copy(update={"primary": None})
+
+
+def test_a_snapshot_clears_dead_rows_away(small_migration: SmallMigration) -> None:
+    """An HNSW index with many overwritten rows is rebuilt when a snapshot is made; what was written
+    during the rebuild is in it."""
+    small = small_migration.with_settings(faiss={"kind": "hnsw", "tombstones_share_max": 0.3})
+    with small.routed() as router:
+        router.upsert([record(f"r-{n}") for n in range(100)])
+    with small.opened() as migration, closing(migration.load_faiss().store) as store:
+        migration.snapshots.make(store)
+        assert store.describe()["tombstones"] == 0
+    with small.routed() as router:
+        router.upsert([record(f"r-{n}", "again") for n in range(60)])
+    with small.opened() as migration:
+        with closing(migration.load_faiss().store) as store:
+            assert store.describe()["tombstones"] == 60
+            migration.snapshots.make(store)
+            assert store.describe()["tombstones"] == 0
+            assert store.count() == 100
+        with closing(migration.load_faiss().store) as store:
+            assert store.describe()["tombstones"] == 0
+            assert store.get(["r-3"])[0].text == "again"
