@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,11 @@ __all__ = ["log_to"]
 
 
 def log_to(path: Path) -> None:
-    """Write every event at INFO and above to ``path``; the file stays open for the run."""
+    """Write every event at INFO and above to ``path``; the file stays open for the run.
+
+    The driver's own warnings are left out: a run takes the network away on purpose.
+    """
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -33,6 +33,7 @@ __all__ = ["mirroring"]
 PART = "mirror"
 OPEN_LOOP_PER_S = 200
 SETTLE_S = 2.5
+SECONDS_TO_RISE_MAX = 30
 
 
 def mirroring(bench: Bench) -> None:
@@ -93,7 +94,10 @@ def _closed_loop(
             side = Side(lambda n: routed.search(queries[n % count]))
             if mirrored:
                 interleave({"settle": side}, rounds=1, block_s=SETTLE_S)
+                set_mirror_rate(routed, 0.0)
+                drain(routed)
                 before = _tally(routed)
+                set_mirror_rate(routed, 1.0)
             found = interleave({"side": side}, rounds=1, block_s=3.0)["side"]
             if mirrored and before is not None:
                 set_mirror_rate(routed, 0.0)
@@ -132,6 +136,7 @@ def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str
     ways = ("off", "all mirrored", "shadow hangs", "shadow refuses")
     found = {way: Timings() for way in ways}
     tallies = {way: Tally() for way in ways}
+    _let_rate_rise(routed, queries)
     for turn in range(bench.scale.rounds(6)):
         for way in ways if turn % 2 == 0 else reversed(ways):
             order({"shadow hangs": "hang", "shadow refuses": "refuse"}.get(way, "serve"))
@@ -160,6 +165,16 @@ def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str
                100 * tally.resolved / max(1, tally.offered), "%", target="100 %",
                met=tally.resolved == tally.offered)
     )  # fmt: skip
+
+
+def _let_rate_rise(routed: Router, queries: list[Query]) -> None:
+    """Ask at the open loop's pace until the budget, cut by the closed loop, allows every query."""
+    set_mirror_rate(routed, 1.0)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(SECONDS_TO_RISE_MAX):
+            if routed._mirror.rate_share >= 1.0:
+                break
+            asyncio.run(_asked(routed, queries, 1.0, pool))
 
 
 async def _asked(

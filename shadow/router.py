@@ -20,11 +20,12 @@ from shadow.breaker import Breaker
 from shadow.config import RouterSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
 from shadow.core.read_rule import refusal
-from shadow.errors import JournalFull, JournalSealed, JournalUnavailable
+from shadow.errors import JournalFull, JournalSealed
 from shadow.lag import LagClock
 from shadow.mirror import Mirror
 from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
 from shadow.writes.journal import Appended, Journal
+from shadow.writes.own_writes import OwnWrites
 from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
@@ -35,8 +36,6 @@ __all__ = ["Router"]
 
 # A writer brings its own write to PostgreSQL when that is what answers; it does not wait longer.
 APPLY_OWN_MS_MAX = 500.0
-# How long a write waits for a finalize that has sealed the journal.
-FINALIZE_WAIT_S_MAX = 10.0
 
 T = TypeVar("T")
 
@@ -75,6 +74,7 @@ class Router:
         self._metric = metric
         self._on_write = on_write
         self._on_full = on_full
+        self._own_writes = OwnWrites(journal, link, pause_s=settings.poll_ms / 1e3)
         self._on_close = on_close
         self._open = True
         self._acknowledged = 0
@@ -135,6 +135,8 @@ class Router:
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = self._failed(first, error)
+            if sampled:
+                self._mirror.offer_failure(route, query, first)
         else:
             elapsed_ms = (time.perf_counter() - started) * 1e3
             refused = self._refusal(answer.applied_seq, floor)
@@ -143,9 +145,8 @@ class Router:
                 if sampled:
                     self._mirror.offer(route, query, answer, elapsed_ms)
                 return answer
+            # Not a failure: it is behind, which lag tells, and the other store answers meanwhile.
             why = refused
-        if sampled:
-            self._mirror.offer_failure(route, query, first)
         return self._otherwise(
             first, why, floor, started, query.timeout_ms, lambda store: store.search(query)
         )
@@ -327,10 +328,14 @@ class Router:
         try:
             appended = self._append(entries, op_id)
         except JournalSealed:
-            return self._write_final(entries)
-        self._acknowledge(appended.last_seq)
+            seq = self._own_writes.write(entries)
+            # FAISS does not have this one, so it may answer no more in this process.
+            self._acknowledge(seq)
+            return seq
         self._lag.raise_to(appended.last_seq)
         self._apply(appended, entries)
+        # Returning is the acknowledgement: until then no other reader's floor may ask for this write.
+        self._acknowledge(appended.last_seq)
         return appended.last_seq
 
     def _append(self, entries: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
@@ -344,39 +349,6 @@ class Router:
     def _acknowledge(self, seq: int) -> None:
         with self._acknowledged_lock:
             self._acknowledged = max(self._acknowledged, seq)
-
-    def _write_final(self, entries: Sequence[tuple[str, Record | None]]) -> int:
-        """After finalize PostgreSQL is alone: its own transaction is the acknowledgement.
-
-        Between the seal on the journal and the table's own writes a finalize brings the table level;
-        a write that comes then waits for it.
-        """
-        written = [record for _, record in entries if record is not None]
-        deadline = time.monotonic() + FINALIZE_WAIT_S_MAX
-        while True:
-            store = self._link.open()
-            try:
-                if written:
-                    seq = store.upsert(written)
-                else:
-                    seq = store.delete([name for name, _ in entries])
-            except Unsupported as error:
-                if not self._journal.sealed():
-                    raise JournalUnavailable(
-                        "a finalize was given up while this write waited for it; nothing was written: "
-                        "retry"
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise JournalUnavailable(
-                        "the migration is being finalized and PostgreSQL does not take writes of its "
-                        f"own yet ({error}); nothing was written: retry"
-                    ) from error
-            else:
-                # FAISS does not have this one, so it may answer no more in this process.
-                self._acknowledge(seq)
-                return seq
-            self._on_write()
-            time.sleep(self._settings.poll_ms / 1e3)
 
     def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
         """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""

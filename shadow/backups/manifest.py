@@ -53,7 +53,7 @@ class BackupManifest:
     files: dict[str, FileSum]
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Size of all files."""
         return sum(one.bytes for one in self.files.values())
 

@@ -41,10 +41,11 @@ def backup(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     rows = None if made.postgresql is None else made.postgresql.rows
     if as_json:
         print_json({"timestamp": made.timestamp, "path": str(path), "head": made.head,
-                    "bytes": made.bytes, "postgresql_rows": rows})  # fmt: skip
+                    "bytes": made.size_bytes, "postgresql_rows": rows})  # fmt: skip
         return
     out.print(
-        f"{path}: everything up to write {made.head:,}, {made.bytes / 1e6:,.1f} MB", markup=False
+        f"{path}: everything up to write {made.head:,}, {made.size_bytes / 1e6:,.1f} MB",
+        markup=False,
     )
     if rows is None:
         err.print(
@@ -65,7 +66,7 @@ def backups(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             {
                 "backups": [
                     {"timestamp": one.timestamp, "kind": one.kind, "head": one.head,
-                     "bytes": one.bytes,
+                     "bytes": one.size_bytes,
                      "postgresql_rows": one.postgresql and one.postgresql.rows}
                     for one in found
                 ]
@@ -76,7 +77,7 @@ def backups(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         rows = "no rows" if one.postgresql is None else f"{one.postgresql.rows:,} rows"
         out.print(
             f"{one.timestamp}  {moment(one.made_at)}  write {one.head:,}  {one.kind}, {rows}, "
-            f"{one.bytes / 1e6:,.1f} MB",
+            f"{one.size_bytes / 1e6:,.1f} MB",
             markup=False,
         )
     if not found:

@@ -169,6 +169,7 @@ def tune(
     from dataclasses import asdict
 
     from shadow.config import CONFIG_DEFAULT
+    from shadow.opening import who
     from shadow.tuning import tune as run
     from shadow.tuning_output import chart, rows, settings_of, write_settings
 
@@ -187,7 +188,7 @@ def tune(
         values = settings_of(tuned.proposed.candidate, rows=tuned.rows) if tuned.proposed else {}
         if write and values:
             write_settings(config or CONFIG_DEFAULT, values)
-            opened.routes.note(who="tune", what="settings written", why=str(dict(values)))
+            opened.routes.note(who=who("tune"), what="settings written", why=str(dict(values)))
     if as_json:
         print_json(
             {

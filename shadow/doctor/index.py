@@ -17,6 +17,8 @@ from vectorstore.postgres.store import PostgresStore
 __all__ = ["check_index"]
 
 DEAD_SHARE_MAX = 0.2
+# A small table may well be read whole for less than a walk through the graph costs.
+PLANNER_ROWS_MIN = 10_000
 INDEXABLE_MAX = 4_000
 UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -71,7 +73,8 @@ def _index(
                 f"{name} is ivfflat: its lists were drawn from the rows that were there when it was "
                 "built, and one that was built on an empty table finds almost nothing"
             )
-    plan = _plan(store, subject) if wanted and indexes and subject.queries else ""
+    forced = settings.halfvec or rows <= PLANNER_ROWS_MIN
+    plan = _plan(store, subject, forced=forced) if wanted and indexes and subject.queries else ""
     if plan and not any(f"Index Scan using {name} " in plan for name, *_ in indexes):
         problems.append(f"EXPLAIN shows no index scan: {plan}")
     if problems:
@@ -85,20 +88,20 @@ def _index(
         )
 
 
-def _plan(store: PostgresStore, subject: Subject) -> str:
-    """The plan of an ordinary query, on one line."""
+def _plan(store: PostgresStore, subject: Subject, *, forced: bool) -> str:
+    """The plan of an ordinary query, on one line. ``forced``: whether an index could be used at all."""
     text = Queries(store.settings).search(10, 0, exact=False)
     vector = np.asarray(subject.queries[0].vector, dtype=np.float32)
 
     def explain(connection: BoundedConnection) -> str:
-        if store.settings.halfvec:
+        if forced:
             connection.execute("SET enable_seqscan = 0")
         try:
             lines = connection.execute(
                 f"EXPLAIN (COSTS OFF) {text}".encode(), {"vector": vector}
             ).fetchall()
         finally:
-            if store.settings.halfvec:
+            if forced:
                 connection.execute("SET enable_seqscan = 1")
         return "; ".join(str(line[0]).strip() for line in lines)
 

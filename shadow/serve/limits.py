@@ -100,11 +100,13 @@ class Shell:
                 f"{self._settings.concurrency_max} requests are under way; come back in a moment",
             )
         self._under_way += 1
+        self._metrics.in_progress.set(self._under_way)
         try:
             body = await self._body(headers, receive)
             await self._app(scope, _replayed(body, receive), send)
         finally:
             self._under_way -= 1
+            self._metrics.in_progress.set(self._under_way)
 
     async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
         """The whole body, read while it is within the limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -35,6 +35,10 @@ class HttpMetrics:
         self._request_seconds = Histogram(
             "shadow_http_request_duration_seconds", "Time from request to response.",
             ["method", "route"], buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.in_progress = Gauge(
+            "shadow_http_requests_in_progress", "Requests under way that the limit counts.",
+            registry=self.registry,
         )  # fmt: skip
         self._search_seconds = Histogram(
             "shadow_search_duration_seconds", "Time that the router took for a search.",

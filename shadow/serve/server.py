@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -18,7 +19,9 @@ from shadow.serve.standing import Standing
 from shadow.service import route_through
 from vectorstore.errors import ConfigurationError
 
-__all__ = ["ProxyServer", "serve"]
+__all__ = ["ProxyServer", "listening", "serve"]
+
+BACKLOG = 512
 
 
 class ProxyServer(uvicorn.Server):
@@ -62,7 +65,7 @@ def serve(
 
     Raises ConfigurationError if the address cannot be listened on, and as ``open_router``.
     """
-    with _listening(settings) as listener:
+    with listening(settings.serve.host, settings.serve.port) as listener:
         host, port = listener.getsockname()[:2]
         migration = open_migration(settings)
         router = route_through(migration)
@@ -74,18 +77,37 @@ def serve(
                 drain_s=settings.serve.drain_s,
                 on_ready=lambda: on_ready(f"http://{shown}:{port}"),
             )
-            server.run(sockets=[listener])
+            with _handled_by(server):
+                server.run(sockets=[listener])
         finally:
             router.close()
 
 
-def _listening(settings: Settings) -> socket.socket:
-    host, port = settings.serve.host.strip("[]"), settings.serve.port
+@contextmanager
+def _handled_by(server: ProxyServer) -> Iterator[None]:
+    """Signals go to the server, before and after it handles them itself: it sends itself those that it
+    caught again when it has ended, and what is open must be closed first."""
+    kept = {sig: signal.signal(sig, server.handle_exit) for sig in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
-        )
+        yield
+    finally:
+        for sig, handler in kept.items():
+            signal.signal(sig, handler)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises ConfigurationError if the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol must be named: asyncio switches Nagle's algorithm off only for sockets that say
+    # that they are TCP, and with it every answer waits 40 ms for the client's delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(BACKLOG)
     except OSError as error:
+        listener.close()
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; set serve.host and serve.port"
         ) from error
+    return listener

@@ -216,7 +216,10 @@ class PostgresqlFollower:
         halted = self.standing.halted
         state, why = cursor.state, None
         if state == "detached":
-            why = "it was let go of when the journal reached its size limit; run `shadow backfill`"
+            why = (
+                "it was let go of, at the size limit of the journal or by a restore without rows: run "
+                "`shadow backfill`"
+            )
         elif state in ("following", "final"):
             why = self._foreign(cursor)
             if why is None and state == "following" and cursor.seq < base:

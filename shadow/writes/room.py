@@ -15,7 +15,7 @@ from shadow.writes.snapshots import SNAPSHOTS_CURSOR, SnapshotKeeper
 
 __all__ = ["RoomMaker"]
 
-# Every holder once, and as many snapshots as are kept before the oldest of them is a new one.
+# Each holder is met once, and others may come up meanwhile.
 ROUNDS_MAX = 8
 
 log = structlog.get_logger("shadow")
@@ -77,7 +77,9 @@ class RoomMaker:
     def _snapshot(self) -> bool:
         self._faiss.follow()
         try:
-            made = self._snapshots.make(self._faiss.store, reloads=self._faiss.reloads, wait=True)
+            made = self._snapshots.make(
+                self._faiss.store, reloads=self._faiss.reloads, wait=True, alone=True
+            )
         except OSError as error:
             log.error("snapshot_failed", why=str(error))
             return False

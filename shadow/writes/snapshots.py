@@ -149,19 +149,25 @@ class SnapshotKeeper:
                 continue
 
     def make(
-        self, store: FaissStore, *, reloads: int | None = None, wait: bool = False
+        self,
+        store: FaissStore,
+        *,
+        reloads: int | None = None,
+        wait: bool = False,
+        alone: bool = False,
     ) -> Path | None:
         """Write and verify a snapshot, then prune; ``None`` if another process is at it.
 
         ``reloads``: the journal's count when the copy was loaded. A copy from before a repair makes no
-        snapshot. ``wait`` for the other process instead. Tombstones are cleared away first when there
-        are too many.
+        snapshot. ``wait`` for the other process instead. ``alone``: keep none of the older ones, so
+        that the journal need not reach back to them. Tombstones are cleared away first when there are
+        too many.
         """
         with process_lock(self._lock_path, wait=wait) as mine:
             if not mine or (reloads is not None and reloads != self._journal.reloads()):
                 return None
             self._compact(store)
-            return self._write(store, self._kept)
+            return self._write(store, 1 if alone else self._kept)
 
     def put_right(self, store: FaissStore) -> Path:
         """Make a repaired copy the newest snapshot and have every process load it.

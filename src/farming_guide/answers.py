@@ -8,6 +8,7 @@ may lose a harvest.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -148,8 +149,12 @@ class Advisor:
         # "how do I plant crop:groundnuts" is a question about groundnuts, though it does not say so.
         named = not wish.crop or wish.crop.lower() in question.lower()
         asked = question if named else f"{question} ({wish.crop})"
+        started = time.perf_counter()
         vector = self.embedder.embed([asked])[0]
-        answer = self.store.search(Query(vector, k=top_k or self._top_k, filter=only))
+        spent_ms = (time.perf_counter() - started) * 1e3
+        answer = self.store.search(
+            Query(vector, k=top_k or self._top_k, filter=only, spent_ms=spent_ms)
+        )
         return [Passage.of(hit) for hit in answer.hits], answer.store
 
     def answer(self, question: str, *, wish: Wish = ANY) -> Reply:

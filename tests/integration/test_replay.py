@@ -227,3 +227,33 @@ def test_a_new_era_is_begun_by_command_and_noted(config: Path, centres: list[Vec
     assert report["era"]["why"] == "by hand: the disk was replaced"
     assert report["era"]["promise_alpha_sum"] == pytest.approx(0.10)
     assert any(entry["what"] == "new era" for entry in report["audit"])
+
+
+def test_the_doctor_finds_nothing_in_a_sound_migration_and_names_what_was_planted(
+    config: Path, centres: list[Vector]
+) -> None:
+    """The whole command on a live pair: exit code 0, and 3 once the index is missing."""
+    sound = CliRunner().invoke(app, ["doctor", "-c", str(config)])
+    assert (sound.exit_code, sound.output.strip()) == (0, "no trap found")
+    config.write_text(config.read_text().replace("[gate]", "exact_rows_max = 0\n[gate]"))
+    found = CliRunner().invoke(app, ["doctor", "-c", str(config)])
+    assert found.exit_code == 3
+    assert "the index is absent or unused (trap 5)" in found.output
+    built = CliRunner().invoke(app, ["index", "-c", str(config)])
+    assert (built.exit_code, built.output.strip().splitlines()[-1]) == (
+        0,
+        "the index is there and valid",
+    )
+    assert CliRunner().invoke(app, ["doctor", "-c", str(config)]).exit_code == 0
+
+
+def test_tune_proposes_and_writes_by_command(config: Path, centres: list[Vector]) -> None:
+    """Table, chart and settings from captured or filed queries; the file still loads."""
+    file = config.with_name("queries.npy")
+    np.save(file, np.stack(centres))
+    result = CliRunner().invoke(app, ["tune", str(file), "-c", str(config), "--write", "--json"])
+    assert result.exit_code == 0, result.output
+    proposed = json.loads(result.stdout)["proposed"]
+    written = load_settings(config).postgresql
+    assert all(str(getattr(written, key)) == str(value) for key, value in proposed.items())
+    assert (config.parent / "state" / "frontier.svg").read_text().startswith("<svg")

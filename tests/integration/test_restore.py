@@ -169,7 +169,7 @@ def test_killed_restores_never_leave_half_a_state(small_migration: SmallMigratio
     """SIGKILL at random moments of real restores: every state found after it is whole."""
     timestamp = backed_up(small_migration)
     draw = random.Random(7)
-    for _ in range(6):
+    for _ in range(4):
         process = small_migration.command("restore", timestamp, "--yes")
         try:
             process.wait(timeout=draw.uniform(0.5, 2.5))
@@ -236,6 +236,28 @@ def test_an_old_journal_under_a_newer_postgresql_is_refused_for_good(
     small_migration.backfilled()
     with small_migration.opened() as migration:
         assert isinstance(small_migration.verified(migration), Clean)
+
+
+def test_a_journal_from_before_the_finalize_does_not_own_a_final_table(
+    small_migration: SmallMigration,
+) -> None:
+    """A table that takes writes of its own is not used by a journal that was not finalized."""
+    small_migration.filled()
+    small_migration.flipped()
+    directory = small_migration.settings.state_directory
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        finalize(migration, who="test", why="test")
+    shutil.rmtree(directory)
+    copy.rename(directory)
+    with small_migration.routed() as router, small_migration.opened() as migration:
+        standing = migration.postgresql.look()
+        assert (standing.state, standing.following) == ("foreign", False)
+        router.upsert([record("goes on")])
+        assert router.get(["goes on"])
+        assert not migration.link.open().get(["goes on"])
 
 
 def table_set_back(migration: Migration, seq: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from shadow.config import Settings
 from shadow.core.phases import Phase, Route
@@ -11,6 +12,7 @@ from shadow.opening import open_migration
 from shadow.router import Router
 from shadow.steward import Steward
 from shadow.writes.backfill import backfill
+from shadow.writes.room import RoomMaker
 from vectorstore.types import Answer, Query
 
 __all__ = ["Process"]
@@ -28,6 +30,9 @@ class _Mirror:
     def offer_failure(self, route: Route, query: Query, failed: str) -> None:
         """Never raises."""
 
+    def begin(self) -> None:
+        """There is no thread to start."""
+
 
 class Process:
     """A router and its steward. ``acknowledged``: the highest seq that it returned to its caller."""
@@ -41,21 +46,26 @@ class Process:
             # Simulated time stands still between steps: an old head would never become too old.
             migration.lag._head_age_s_max = -1.0
             self.faiss = migration.load_faiss()
+            mirror: Any = _Mirror()
+            room = RoomMaker(
+                migration.directory, migration.journal, migration.snapshots, self.faiss
+            )
             self.router = Router(
                 journal=migration.journal,
                 faiss=self.faiss,
                 postgresql=migration.postgresql,
                 link=migration.link,
-                mirror=_Mirror(),  # type: ignore[arg-type]
+                mirror=mirror,
                 lag=migration.lag,
                 route=migration.routes.current(),
                 settings=settings.router,
                 dimension=migration.dimension,
                 metric=migration.metric,
                 on_write=lambda: None,
+                on_full=room.make_room,
                 on_close=migration.close,
             )
-            self.steward = Steward(migration, self.router, self.faiss)
+            self.steward = Steward(migration, self.router, self.faiss, mirror)
         except BaseException:
             migration.close()
             raise
@@ -81,14 +91,13 @@ class Process:
         self.steward._step()
 
     def keep_house(self) -> None:
-        """Snapshot and truncation, as the steward does them."""
+        """A step of the steward thread in which housekeeping is due."""
         self.steward._kept_house_at = -math.inf
-        if self.migration.postgresql.standing.following:
-            self.steward._keep_house()
+        self.steward._step()
 
     def snapshot(self) -> None:
         """A snapshot of this process's copy."""
-        self.migration.snapshots.make(self.faiss.store)
+        self.migration.snapshots.make(self.faiss.store, reloads=self.faiss.reloads)
 
     def backfill(self, on_rows: Callable[[int, int], None]) -> None:
         """What the command does."""

@@ -54,6 +54,7 @@ class World:
                 "faiss": {"dimension": DIMENSION},
                 "postgresql": server.settings(),
                 "router": {"timeout_ms": timeout_ms, "breaker_failures": 1000},
+                "gate": {"verify_every_s": 0},
                 "journal": {"apply_batch_max": 3, "snapshot_entries": 4},
             }
         )

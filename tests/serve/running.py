@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from shadow.core.phases import Phase
 from shadow.opening import Migration, open_migration
 from shadow.router import Router
 from shadow.serve.app import create_app
-from shadow.serve.server import ProxyServer
+from shadow.serve.server import ProxyServer, listening
 from shadow.service import route_through
 from shadow.verification import verification_of
 from shadow.writes.backfill import backfill
@@ -92,7 +91,7 @@ def running(settings: Settings) -> Iterator[Running]:
         app = create_app(migration, router, subject="the tests' search")
         ready = threading.Event()
         server = ProxyServer(app, drain_s=settings.serve.drain_s, on_ready=ready.set)
-        with socket.create_server((settings.serve.host, 0)) as listener:
+        with listening(settings.serve.host, 0) as listener:
             url = f"http://{settings.serve.host}:{listener.getsockname()[1]}"
             thread = threading.Thread(target=server.run, args=([listener],))
             thread.start()

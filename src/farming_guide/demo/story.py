@@ -46,6 +46,7 @@ events = "off"
 [gate]
 duration_s_min = 5.0       # a real migration gathers evidence for a day
 distinct_queries_min = 60
+latency_budget_ms = 200.0  # two cores are shared by bot, farmers, embedding model and PostgreSQL here
 """
 
 out = Console(highlight=False)
@@ -107,7 +108,7 @@ def _migrate(
     _title("7", "PRIMARY=postgresql in another process; the running bot follows")
     flipped_at = traffic.tallies.answered["postgresql"]
     shadow.ask_with_primary("postgresql", "When do I plant maize in Lilongwe?")
-    _until("the flip", PHASE_S_MAX, lambda: shadow.status()["phase"] == "postgresql")
+    _flip(shadow)
     _title("8", "Reverse shadow: PostgreSQL answers, FAISS is mirrored to and stays ready")
     _until(
         f"{REVERSE_QUERIES} answers by PostgreSQL",
@@ -169,6 +170,14 @@ def _gather(shadow: _Commands) -> None:
                 raise StoreUnavailable(
                     f"no Pass within {EVIDENCE_S_MAX:.0f} s: {'; '.join(found['open'])}"
                 )
+
+
+def _flip(shadow: _Commands) -> None:
+    deadline = time.monotonic() + PHASE_S_MAX
+    while (found := shadow.status())["phase"] != "postgresql":
+        if time.monotonic() > deadline:
+            waiting = "; ".join(found["waiting_for"]) or "nothing that it tells"
+            raise StoreUnavailable(f"no flip within {PHASE_S_MAX:.0f} s; it waits for: {waiting}")
 
 
 def _summary(

@@ -1,0 +1,154 @@
+"""Limits of the proxy: size, k, batch, concurrency, deadlines, draining."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.serve.running import DIMENSION, WRITE_TOKEN, Running, eventually
+
+VECTOR = [1.0] * DIMENSION
+HEADERS = {"authorization": f"Bearer {WRITE_TOKEN}"}
+
+
+def kind(response: httpx.Response) -> str:
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["title"]
+    assert problem["detail"]
+    return problem["type"].removeprefix("/problems/")
+
+
+def test_a_large_body_is_refused_before_it_is_read(guarded: Running) -> None:
+    """By its announced length, and by its true length when none is announced."""
+    large = b"x" * 5_000
+    announced = guarded.client.post("/v1/search", content=large)
+    assert announced.status_code == 413
+    assert kind(announced) == "too-large"
+    streamed = guarded.client.post("/v1/search", content=iter([large[:3_000], large[3_000:]]))
+    assert streamed.status_code == 413
+
+
+def test_k_and_batches_are_bounded(guarded: Running) -> None:
+    """The refusal names the limit."""
+    refused = guarded.client.post("/v1/search", json={"vector": VECTOR, "k": 51})
+    assert refused.status_code == 422
+    assert "at most 50" in refused.json()["detail"]
+    many = [{"vector": VECTOR}] * 4
+    for path, body in (
+        ("search/batch", {"queries": many}),
+        ("records", {"records": [{"id": str(n), "vector": VECTOR} for n in range(4)]}),
+        ("records/delete", {"ids": list("abcd")}),
+        ("records/get", {"ids": list("abcd")}),
+    ):
+        refused = guarded.client.post(f"/v1/{path}", json=body, headers=HEADERS)
+        assert refused.status_code == 422, path
+        assert "at most 3" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"vector": VECTOR, "text": "both"},
+        {"vector": VECTOR, "unknown": 1},
+        {"vector": VECTOR, "k": 0},
+        {"vector": VECTOR, "k": 1001},
+        {"vector": VECTOR[:-1]},
+        {"vector": [0.0] * DIMENSION},
+        {"vector": ["x"] * DIMENSION},
+        {"vector_base64": "%%%"},
+        {"vector_base64": "AAAA"},
+        {"vector": VECTOR, "filter": {"a": {"b": 1}}},
+        {"vector": VECTOR, "filter": {"a\0": 1}},
+        {"vector": VECTOR, "timeout_ms": -1},
+        {"vector": VECTOR, "min_seq": -1},
+    ],
+    ids=str,
+)
+def test_bad_searches_are_refused(proxy: Running, body: dict[str, object]) -> None:
+    """What no store may accept is a 422 with words, never a fault."""
+    refused = proxy.client.post("/v1/search", json=body)
+    assert refused.status_code == 422
+    assert kind(refused) in ("invalid-input", "unsupported")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_numbers_that_are_none_are_refused(proxy: Running, number: str) -> None:
+    """JSON's extensions do not get through."""
+    text = f'{{"vector": [{number}{", 1" * (DIMENSION - 1)}]}}'
+    refused = proxy.client.post(
+        "/v1/search", content=text, headers={"content-type": "application/json"}
+    )
+    assert refused.status_code == 422
+
+
+def test_text_that_utf8_cannot_encode_is_refused(proxy: Running) -> None:
+    """A lone surrogate in metadata is refused, and the refusal itself can be sent."""
+    record = '{"id": "a", "vector": [1,1,1,1,1,1,1,1], "metadata": {"\\ud800": "\\udfff"}}'
+    text = f'{{"records": [{record}]}}'
+    refused = proxy.client.post(
+        "/v1/records", content=text, headers={"content-type": "application/json"}
+    )
+    assert refused.status_code == 422
+    assert "surrogate" in refused.json()["detail"]
+
+
+def test_other_types_and_addresses_are_refused(proxy: Running) -> None:
+    """Forms, unknown addresses and wrong methods are problems too."""
+    form = proxy.client.post("/v1/search", data={"vector": "1"})
+    assert (form.status_code, kind(form)) == (415, "unsupported-media-type")
+    none = proxy.client.get("/v1/nowhere")
+    assert (none.status_code, kind(none)) == (404, "not-found")
+    method = proxy.client.delete("/v1/search")
+    assert (method.status_code, kind(method)) == (405, "method-not-allowed")
+
+
+def test_a_deadline_is_passed_through(proxy: Running) -> None:
+    """A write that is never applied cannot be waited for longer than the caller allows."""
+    head = proxy.migration.journal.head()
+    started = time.monotonic()
+    late = proxy.client.post(
+        "/v1/search", json={"vector": VECTOR, "min_seq": head + 1_000, "timeout_ms": 200}
+    )
+    assert late.status_code == 503
+    assert kind(late) == "deadline-exceeded"
+    assert late.headers["retry-after"] == "1"
+    assert 0.1 < time.monotonic() - started < 2
+
+
+def test_too_many_at_a_time_are_told_to_come_back(guarded: Running) -> None:
+    """Beyond the limit 429 with Retry-After; who watches the proxy is answered all the same."""
+    waiting = {
+        "vector": VECTOR,
+        "min_seq": guarded.migration.journal.head() + 1_000,
+        "timeout_ms": 3_000,
+    }
+    threads = [
+        threading.Thread(
+            target=lambda: httpx.post(
+                f"{guarded.url}/v1/search", json=waiting, timeout=10, trust_env=False
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    refusals: list[httpx.Response] = []
+
+    def refused() -> bool:
+        refusals.append(guarded.client.post("/v1/search", json={"vector": VECTOR}))
+        return refusals[-1].status_code == 429
+
+    eventually(refused, within_s=2.5)
+    assert kind(refusals[-1]) == "overloaded"
+    assert refusals[-1].headers["retry-after"] == "1"
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/status"):
+        assert guarded.client.get(path).status_code == 200
+    for thread in threads:
+        thread.join()
+    assert guarded.client.post("/v1/search", json={"vector": VECTOR}).status_code == 200
