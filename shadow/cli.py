@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from shadow.commands import backups, data, decisions, looking, measuring, repairing, serving
+from shadow.commands import (
+    backups,
+    data,
+    decisions,
+    looking,
+    measuring,
+    reembedding,
+    repairing,
+    serving,
+)
 from shadow.commands.running import BAD_INPUT, errors_in_words, stop
 
 __all__ = ["app", "main"]
@@ -43,6 +52,8 @@ for command in (
     measuring.tune,
     measuring.index,
     measuring.doctor,
+    reembedding.reembed,
+    reembedding.compare_models,
     serving.serve,
     looking.settings,
 ):

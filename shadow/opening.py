@@ -80,11 +80,15 @@ class Migration:
 
         Raises StoreUnavailable when PostgreSQL cannot be asked.
         """
+        model, now = self.settings.embedding_model, self.evidence.era()
+        if model is None and now is not None:
+            # An operator's command is not told the application's model: that it does not know is no change.
+            model = now.settings.get("embedding_model")
         settings = settings_of_answers(
             faiss.describe(),
             self.link.store().describe(),
             self.settings.gate,
-            embedding_model=self.settings.embedding_model,
+            embedding_model=model,
         )
         return open_era(self.evidence, settings)
 

@@ -31,7 +31,7 @@ from vectorstore.port import Replica
 from vectorstore.types import Query
 from vectorstore.validation import query_vector
 
-__all__ = ["Replayed", "queries_of_file", "replay"]
+__all__ = ["Embed", "Replayed", "queries_of_file", "questions_of_file", "replay"]
 
 BATCH = 64
 WARM_UP_MAX = 32
@@ -67,6 +67,20 @@ def queries_of_file(path: Path, *, k: int, embed: Embed | None = None) -> list[Q
     if not found:
         raise InvalidInput(f"{path} holds no query")
     return found
+
+
+def questions_of_file(path: Path) -> list[str]:
+    """The questions in words of a ``.jsonl``, an object with ``text`` on each line; else InvalidInput."""
+    try:
+        lines = _lines(path)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    questions = [line["text"] for line in lines if "text" in line]
+    if not questions or len(questions) < len(lines):
+        raise InvalidInput(
+            f"{path}: each line must have a `text`: vectors belong to one model only"
+        )
+    return questions
 
 
 def replay(
@@ -151,7 +165,7 @@ def _of_array(path: Path, k: int) -> Iterator[Query]:
     return (Query(np.array(row, dtype=np.float32), k) for row in array)
 
 
-def _of_lines(path: Path, k: int, embed: Embed | None) -> list[Query]:
+def _lines(path: Path) -> list[Mapping[str, Any]]:
     lines: list[Mapping[str, Any]] = []
     with path.open(encoding="utf-8") as file:
         for number, text in enumerate(file, start=1):
@@ -160,6 +174,11 @@ def _of_lines(path: Path, k: int, embed: Embed | None) -> list[Query]:
             if len(lines) >= QUERIES_MAX:
                 raise InvalidInput(f"{path} has more than {QUERIES_MAX:,} queries: split it")
             lines.append(_line(path, number, text))
+    return lines
+
+
+def _of_lines(path: Path, k: int, embed: Embed | None) -> list[Query]:
+    lines = _lines(path)
     texts = [line["text"] for line in lines if "vector" not in line]
     if texts and embed is None:
         raise InvalidInput(

@@ -198,10 +198,28 @@ class Router:
         return self._read(lambda store: store.count(filter))
 
     def describe(self) -> Mapping[str, Any]:
-        """The route, and the live settings of the store that answers."""
+        """The route, the lag, and the live settings of the store that answers.
+
+        ``lag_entries``: what the store that is furthest behind has not applied; None while PostgreSQL
+        does not follow the journal.
+        """
         route = self._route
         settings = self._read(lambda store: dict(store.describe()))
-        return {"phase": route.phase.value, "primary": route.primary, **settings}
+        return {
+            "phase": route.phase.value,
+            "primary": route.primary,
+            "lag_entries": self._lag_entries(route),
+            **settings,
+        }
+
+    def _lag_entries(self, route: Route) -> int | None:
+        standing = self._postgresql.standing
+        if not standing.following:
+            return None
+        applied = [standing.applied_seq]
+        if route.phase is not Phase.FINAL:
+            applied.append(self._faiss.store.applied_seq())
+        return max(0, self._lag.head() - min(applied))
 
     def _read(self, ask: Callable[[Replica], T]) -> T:
         route = self._route

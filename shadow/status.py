@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from shadow.core.phases import POSTGRESQL
 from shadow.opening import Migration
 from shadow.verdict import verdict_facts
+from vectorstore.errors import VectorStoreError
 
 __all__ = ["status"]
 
@@ -56,6 +58,7 @@ def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
                 "trouble": standing.halted or standing.error,
             },
         },
+        "server": _server(migration) if look else None,
         "journal": {
             "head": head,
             "entries": usage.entries,
@@ -81,3 +84,14 @@ def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
             "differing": found.differing,
         },
     }
+
+
+def _server(migration: Migration) -> dict[str, Any] | None:
+    """PostgreSQL's own figures with what they suggest; ``None`` while it does not answer."""
+    from vectorstore.postgres.monitoring import hints, monitor
+
+    try:
+        seen = monitor(migration.link.store())
+    except VectorStoreError:
+        return None
+    return {**asdict(seen), "hints": list(hints(seen))}

@@ -20,11 +20,21 @@ from shadow.commands.running import (
 __all__ = ["report", "settings", "status"]
 
 
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Stay, and show it anew every second, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Who answers, what is wanted and what it waits for, lag, evidence and the last verify."""
     from shadow.status import status as look
 
     with migration(config) as opened:
+        if watching:
+            from shadow.commands.watching import watch
+
+            watch(opened, lambda: look(opened))
         found = look(opened)
     if as_json:
         print_json(found)
@@ -99,8 +109,26 @@ def _print_status(found: dict[str, Any]) -> None:
         ("verify", "never" if verify is None else
          f"{verify['state']}, {verify['rows']:,} rows, {verify['age_s']:.0f} s ago"),
     ]  # fmt: skip
+    if (server := found["server"]) is not None:
+        lines += _server_lines(server)
     for name, value in lines:
         out.print(f"{name:<12} {value}", markup=False)
+
+
+def _server_lines(server: dict[str, Any]) -> list[tuple[str, str]]:
+    """PostgreSQL's own figures, our statements where it counts them, and what to change."""
+    hits = server["cache_hit_share"]
+    cache = "" if hits is None else f", {hits:.1%} cache hits"
+    lines = [
+        ("server", f"table {server['table_bytes'] / 1e6:.1f} MB, indexes "
+                   f"{server['indexes_bytes'] / 1e6:.1f} MB, {server['dead_rows']:,} dead rows{cache}, "
+                   f"{server['connections']} of {server['connections_max']} connections"),
+    ]  # fmt: skip
+    lines += [
+        ("  statement", f"{one['calls']:,} calls, mean {one['mean_ms']:.2f} ms: {one['text'][:70]}")
+        for one in server["statements"] or ()
+    ]
+    return lines + [("  hint", hint) for hint in server["hints"]]
 
 
 def settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +20,11 @@ from shadow.commands.running import (
     print_json,
     stop,
 )
-from vectorstore.errors import ConfigurationError, InvalidInput
+from vectorstore.errors import InvalidInput
 
 if TYPE_CHECKING:
     from shadow.opening import Migration
+    from shadow.replay import Embed
     from vectorstore.types import Query
 
 __all__ = ["doctor", "index", "new_era", "replay", "tune"]
@@ -262,10 +263,11 @@ def queries_from(
     return queries
 
 
-def _embed(name: str) -> Any:
-    found = {entry.name: entry for entry in entry_points(group="shadow.embedders")}
-    if name not in found:
-        raise ConfigurationError(
-            f"no embedder {name!r}; installed are: {', '.join(sorted(found)) or 'none'}"
-        )
-    return found[name].load()().embed
+def _embed(name: str) -> Embed:
+    def embed(texts: Sequence[str]) -> Any:
+        from shadow.embedders import embedder_named
+
+        with embedder_named(name) as embedder:
+            return embedder.embed(texts)
+
+    return embed

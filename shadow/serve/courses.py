@@ -41,7 +41,9 @@ def latency_course(
         drawn.append(
             element("circle", cx=x(last.at), cy=y(last.p95_ms), r=3, class_=f"end-{store}")
         )
-        told.append(f"{words.store_name(store)}: {words.milliseconds(last.p95_ms)} at last.")
+        name = words.store_name(store)
+        drawn.append(svg.label(name, x(last.at), y(last.p95_ms) - 9, anchor="end", kind="legend"))
+        told.append(f"{name}: {words.milliseconds(last.p95_ms)} at last.")
     if budget_ms and points:
         level = y(budget_ms)
         drawn.append(

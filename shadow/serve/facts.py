@@ -8,6 +8,7 @@ from typing import Any
 
 from shadow.serve.actions import actions
 from shadow.serve.watch import Look
+from vectorstore.postgres.monitoring import hints
 
 __all__ = ["json_status"]
 
@@ -18,7 +19,9 @@ def json_status(look: Look) -> dict[str, Any]:
         **_finite(look.status),
         "at": look.at,
         "actions": [asdict(action) for action in actions(look.status)],
-        "server": None if look.server is None else asdict(look.server),
+        "server": None
+        if look.server is None
+        else {**asdict(look.server), "hints": list(hints(look.server))},
         "growth_bytes_per_h": look.growth_bytes_per_h,
         "pool": dict(look.pool),
         "backfill": None if look.load is None else asdict(look.load),

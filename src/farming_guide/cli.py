@@ -96,7 +96,7 @@ def ingest(
         if not path.is_dir() or file.suffix.lower() in SUFFIXES
     ]
     embedder = open_embedder(settings)
-    backend = open_backend(settings, embedder.dimension)
+    backend = open_backend(settings, embedder.dimension, model=embedder.model)
     try:
         with _progress() as progress:
             task = progress.add_task("embedding", total=None)

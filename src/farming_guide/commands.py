@@ -278,11 +278,10 @@ def _status(bot: Bot, _rest: str) -> str:
         for name in ("phase", "primary")
         if name in settings
     ]
-    lines += [
-        f"{name.replace('_', ' ').capitalize()}: {value}"
-        for name, value in settings.items()
-        if name.startswith("lag")
-    ]
+    if "lag_entries" in settings:
+        lag = settings["lag_entries"]
+        behind = "PostgreSQL does not follow yet" if lag is None else f"{lag:,} writes"
+        lines.append(f"Lag: {behind}")
     return "\n".join(lines)
 
 

@@ -30,3 +30,5 @@ class ProviderRefused(ProviderError):
 
 class ProviderUnavailable(ProviderError):
     """The service did not answer; the same call may succeed later."""
+
+    retryable = True

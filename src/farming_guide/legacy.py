@@ -39,16 +39,17 @@ def create_vector_database(
     dimension: int = 1536,
     *,
     settings: BotSettings | None = None,
+    model: str | None = None,
     **options: Any,
 ) -> VectorDatabase:
     """Open a backend by its name in ``DATABASE_BACKENDS``: ``faiss``, ``postgresql`` or ``shadow``.
 
     ``db_type``: unset, as ``VECTOR_DB_TYPE`` says. ``options`` go over the backend's settings
-    (``storage_path``, ``index_type``, ``table_name``, ``config``).
+    (``storage_path``, ``index_type``, ``table_name``, ``config``). ``model``: the embedding model's name.
     """
     chosen = settings or load_settings()
     name = db_type or chosen.vector_db_type
-    return VectorDatabase(open_backend(chosen, dimension, name=name, **options), name)
+    return VectorDatabase(open_backend(chosen, dimension, name=name, model=model, **options), name)
 
 
 class VectorDatabase:
@@ -178,7 +179,11 @@ class SemanticSearch:
         self.embedder = embedder or embedder_from_environment({**os.environ, **chosen})
         options = {"storage_path": storage_path} if storage_path is not None else {}
         self.vector_db = database or create_vector_database(
-            db_type, self.embedder.dimension, settings=settings, **options
+            db_type,
+            self.embedder.dimension,
+            settings=settings,
+            model=self.embedder.model,
+            **options,
         )
 
     def search(

@@ -60,6 +60,11 @@ DATABASE_BACKENDS: Mapping[str, Backend] = {
             "module": "farming_guide.postgresql_backend",
             "settings": {"table_name": "document_embeddings"},
         },
+        "remote": {
+            "class": "RemoteBackend",
+            "module": "farming_guide.remote_backend",
+            "settings": {"url": "http://127.0.0.1:8080"},
+        },
         "shadow": {"class": "ShadowBackend", "module": "farming_guide.wiring"},
     }.items()
 }

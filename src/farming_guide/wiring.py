@@ -33,14 +33,20 @@ class ShadowBackend:
     a bot on PostgreSQL alone runs where neither is installed.
 
     ``config``: the router's configuration file; by default the one that the router finds by itself.
+    ``embedding_model``: the bot's, so that evidence is counted anew when it changes; one that the
+    router's own settings name goes before it.
     """
 
-    def __init__(self, *, dimension: int, config: str | None = None) -> None:
+    def __init__(
+        self, *, dimension: int, config: str | None = None, embedding_model: str | None = None
+    ) -> None:
         from shadow.config import load_settings as load_router_settings
         from shadow.service import open_router
 
-        path = Path(config) if config is not None else None
-        self.store: VectorStore = open_router(load_router_settings(path))
+        settings = load_router_settings(Path(config) if config is not None else None)
+        if settings.embedding_model is None:
+            settings = settings.model_copy(update={"embedding_model": embedding_model})
+        self.store: VectorStore = open_router(settings)
         if self.store.dimension != dimension:
             held = self.store.dimension
             self.store.close()
@@ -72,10 +78,16 @@ class OpenedBackend(Protocol):
 
 
 def open_backend(
-    settings: BotSettings, dimension: int, *, name: str | None = None, **options: Any
+    settings: BotSettings,
+    dimension: int,
+    *,
+    name: str | None = None,
+    model: str | None = None,
+    **options: Any,
 ) -> OpenedBackend:
     """Open the backend that the settings name; ``options`` go over the backend's own settings.
 
+    ``model``: the embedding model's name, which the router notes beside its evidence.
     Raises ConfigurationError if the name, class or module is not known, or the store's errors.
     """
     chosen = name or settings.vector_db_type
@@ -87,6 +99,8 @@ def open_backend(
     given = {**backend.settings, **options}
     if settings.database_url is not None and chosen == "postgresql":
         given.setdefault("database_url", settings.database_url.get_secret_value())
+    if model is not None and chosen == "shadow":
+        given.setdefault("embedding_model", model)
     try:
         opener = getattr(importlib.import_module(backend.module), backend.class_, None)
         if opener is None:
@@ -120,7 +134,7 @@ def open_advisor(
             base_url=settings.openai_base_url,
         )
     return Advisor(
-        store or open_backend(settings, model.dimension).store,
+        store or open_backend(settings, model.dimension, model=model.model).store,
         model,
         read_catalogue(settings.handbook),
         writer=writer,

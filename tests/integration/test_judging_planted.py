@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Query, Record, Vector
 
 CLUSTERS = 90
+DOSE = 0.1
 KINDS = (
     "none",
     "ann_miss",
@@ -26,6 +28,7 @@ KINDS = (
     "row_missing",
     "row_stale",
     "row_extra",
+    "filter",
     "error",
     "timeout",
     "written_between",
@@ -38,10 +41,12 @@ class Planted:
     def __init__(self, pair: Pair, centres: list[Vector]) -> None:
         self.pair = pair
         self.centres = centres
+        self.filtered: set[int] = set()
 
     def query(self, cluster: int) -> Query:
         """The cluster's own query: it answers with the ten rows of the cluster."""
-        return Query(self.centres[cluster], k=10)
+        doses = Filter.of({"dose": DOSE}) if cluster in self.filtered else None
+        return Query(self.centres[cluster], k=10, filter=doses)
 
     def plant(self, cluster: int, kind: str) -> None:
         """Make the stores differ on the cluster in one way."""
@@ -61,6 +66,15 @@ class Planted:
                 # An older version that lies elsewhere: the update never arrived.
                 away = _text(-self.centres[cluster])
                 self._sql("UPDATE {} SET embedding = %s::vector, seq = 1 WHERE id = %s", away, row)
+            case "filter":
+                # A number that jsonb keeps apart from the dose and that a client reads as the dose: the
+                # row is the same to whoever fetches it, and only the server's filter refuses it.
+                self.filtered.add(cluster)
+                self._sql(
+                    "UPDATE {} SET metadata = metadata || '{{\"dose\": 0.10000000000000000555}}'"
+                    " WHERE id = %s",
+                    row,
+                )
             case "row_extra":
                 near = _text(self.centres[cluster])
                 self._sql(
@@ -79,6 +93,7 @@ class Planted:
 @pytest.fixture
 def planted(tmp_path: Path, postgres_store: Callable[..., PostgresStore]) -> Iterator[Planted]:
     records, centres = cluster_records(CLUSTERS)
+    records = [replace(one, metadata={**one.metadata, "dose": DOSE}) for one in records]
     pair = pair_of(records, directory=tmp_path, postgresql=postgres_store(dimension=DIMENSION))
     yield Planted(pair, centres)
     pair.close()

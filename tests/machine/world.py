@@ -6,6 +6,7 @@ the invariants of the design.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sqlite3
 import tempfile
@@ -19,6 +20,7 @@ from unittest import mock
 import numpy as np
 import structlog
 
+from shadow.backups import taking
 from shadow.config import Settings
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.errors import CutoverRefused, RouteConflict
@@ -71,6 +73,13 @@ class World:
         self._stack.enter_context(_silence())
         self._stack.enter_context(server.installed())
         self._stack.enter_context(mock.patch("shadow.writes.backfill.BLOCK_ROWS", 2))
+        # Backups are named by the second, and wait for the next one: here it comes at once.
+        free_name, seconds = taking._free_name, itertools.count(1_000_000_000)
+        self._stack.enter_context(
+            mock.patch.object(
+                taking, "_free_name", lambda shelf, _: free_name(shelf, lambda: next(seconds))
+            )
+        )
         self._stack.enter_context(mock.patch("shadow.writes.journal.TRUNCATE_ENTRIES_MAX", 3))
 
     # -- processes ---------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,14 @@ __all__ = ["Page", "chromium", "opened"]
 
 CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ANSWER_S_MAX = 20.0
+# The browser's end of the pipe must be on the descriptors 3 and 4, whatever numbers ours have.
+TRAMPOLINE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, place in zip(ends, (3, 4)):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def chromium() -> str | None:
@@ -142,10 +151,11 @@ def opened(program: str) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
-                "/bin/sh",
+                sys.executable,
                 "-c",
-                # The pipe is on the descriptors 3 and 4, whatever numbers ours have.
-                f'exec "$0" "$@" 3<&{to_browser} 4>&{to_us}',
+                TRAMPOLINE,
+                str(to_browser),
+                str(to_us),
                 program,
                 "--headless=new",
                 "--no-sandbox",

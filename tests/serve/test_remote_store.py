@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from farming_guide.settings import BotSettings
+from farming_guide.wiring import open_backend
 from tests.fakes.http_server import FakeServer
 from tests.serve.running import WRITE_TOKEN, Running, running, settings_for
 from vectorstore.errors import (
@@ -131,3 +133,24 @@ def test_a_client_survives_a_restart_of_the_proxy(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable):
         RemoteStore(first.url, retry_ms=50)
     store.close()
+
+
+def test_the_bot_uses_the_proxy_by_one_setting(proxy: Running) -> None:
+    """VECTOR_DB_TYPE=remote and the address; another model's dimension is refused."""
+    backends = {
+        "remote": {
+            "class": "RemoteBackend",
+            "module": "farming_guide.remote_backend",
+            "settings": {"url": proxy.url},
+        }
+    }
+    settings = BotSettings.model_validate(
+        {"vector_db_type": "remote", "database_backends": backends}
+    )
+    backend = open_backend(settings, 8)
+    backend.store.upsert([record("from the bot")])
+    assert backend.load()
+    assert backend.store.get(["from the bot"])[0].text == "text"
+    backend.store.close()
+    with pytest.raises(ConfigurationError, match="8 dimensions"):
+        open_backend(settings, 384)

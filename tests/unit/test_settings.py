@@ -46,7 +46,7 @@ def test_a_file_sets_backends_and_the_environment_goes_over_it(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"VECTOR_DB_TYPE": "oracle"}, "faiss, postgresql, shadow"),
+        ({"VECTOR_DB_TYPE": "oracle"}, "faiss, postgresql, remote, shadow"),
         ({"FARMING_GUIDE_TOP_KK": "3"}, "unknown setting 'top_kk'"),
         ({"FARMING_GUIDE_TOP_K": "many"}, "'top_k'"),
         ({"FARMING_GUIDE_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
@@ -69,7 +69,7 @@ def test_a_backend_that_does_not_fit_is_explained() -> None:
     settings = load_settings({})
     with pytest.raises(ConfigurationError, match="colour"):
         open_backend(settings, 8, name="faiss", colour="red")
-    with pytest.raises(ConfigurationError, match="known are: faiss, postgresql, shadow"):
+    with pytest.raises(ConfigurationError, match="known are: faiss, postgresql, remote, shadow"):
         open_backend(settings, 8, name="oracle")
     for module, says in (("farming_guide.faiss_backend", "lacks"), ("no_such_module", "needs")):
         backends = {"odd": {"class": "Missing", "module": module}}

@@ -23,7 +23,7 @@ from vectorstore.faiss.store import FaissStore
 from vectorstore.types import Metric, Record
 from vectorstore.validation import normalised_record
 
-__all__ = ["Intake", "take_in"]
+__all__ = ["LISTED_MAX", "Intake", "checked_record", "take_in"]
 
 LISTED_MAX = 10
 BLOCK_ROWS = 4096
@@ -150,7 +150,7 @@ def _checked(
         vectors = index.vectors(np.asarray(block, dtype=np.int64))
         for at, row, vector in zip(block, placed[start : start + BLOCK_ROWS], vectors, strict=True):
             try:
-                record = _record(row, vector, index.dimension, metric)
+                record = checked_record(row, vector, index.dimension, metric)
             except InvalidInput as error:
                 problems.append(f"position:{at} (id {row.id!r}): {error}")
                 continue
@@ -171,7 +171,8 @@ def _checked(
     return records
 
 
-def _record(row: SideRow, vector: Rows2D, dimension: int, metric: Metric) -> Record:
+def checked_record(row: SideRow, vector: Rows2D, dimension: int, metric: Metric) -> Record:
+    """The row as a record, metadata as found; InvalidInput for what no store takes."""
     metadata = {} if row.metadata is None else row.metadata
     if not isinstance(metadata, dict):
         raise InvalidInput(f"metadata is a {type(metadata).__name__}, not an object")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vectorstore.errors import IntakeRefused
 
-__all__ = ["DIMENSION_MAX", "IndexHeader", "checked_header", "is_index_file"]
+__all__ = ["DIMENSION_MAX", "IndexHeader", "checked_header", "is_index_file", "rows_of"]
 
 DIMENSION_MAX = 65_536
 
@@ -71,6 +71,17 @@ def checked_header(path: Path) -> IndexHeader:
     return header
 
 
+def rows_of(path: Path) -> int:
+    """How many rows the head of an index of any kind claims; IntakeRefused if it is damaged."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER.size)
+    if len(head) == _HEADER.size:
+        rows: int = _HEADER.unpack(head)[2]
+        if rows >= 0:
+            return rows
+    raise IntakeRefused(f"{path}: its head is damaged; fetch it again from its source")
+
+
 def _checked(path: Path, head: bytes, size: int, offset: int) -> tuple[IndexHeader, int]:
     if len(head) < offset + _HEADER.size:
         raise IntakeRefused(
@@ -81,13 +92,14 @@ def _checked(path: Path, head: bytes, size: int, offset: int) -> tuple[IndexHead
     if code in _LOSSY:
         raise IntakeRefused(
             f"{path} uses {_LOSSY[code]}, which does not keep whole vectors, so they cannot be "
-            "taken out without loss; embed the texts again, or rebuild a flat index from the "
-            "original vectors"
+            "taken out without loss; embed the texts again (shadow reembed TARGET --source "
+            "FOLDER), or rebuild a flat index from the original vectors"
         )
     if code not in _WHOLE_CODES:
         raise IntakeRefused(
             f"{path} begins with {code!r}, which is not a FAISS index of a kind known here: flat, "
-            "IVFFlat, HNSWFlat, or one of these in an IDMap; convert it to a flat index"
+            "IVFFlat, HNSWFlat, or one of these in an IDMap; convert it to a flat index, or embed the "
+            "texts again (shadow reembed TARGET --source FOLDER)"
         )
     if not 1 <= dimension <= DIMENSION_MAX or rows < 0:
         raise IntakeRefused(

@@ -16,10 +16,14 @@ from vectorstore.errors import IntakeRefused
 from vectorstore.faiss.intake.layouts import BOT, LANGCHAIN, Layout
 from vectorstore.faiss.intake.pickles import check_opcodes
 from vectorstore.faiss.intake.sides import read_side
-from vectorstore.faiss.intake.vectors import open_index
+from vectorstore.faiss.intake.vectors import open_index, read_any
 
-__all__ = ["main", "probe"]
+__all__ = ["ANY_INDEX", "SIDES_ONLY", "WHOLE", "main", "probe"]
 
+# How much of a layout is read: the index only if it keeps whole vectors, none of it, or any kind.
+WHOLE = "whole"
+SIDES_ONLY = "sides"
+ANY_INDEX = "any"
 REFUSED = 3
 PROBE_SECONDS_MAX = 1_800
 MEMORY_BASE_BYTES = 8 * 1024**3
@@ -30,9 +34,9 @@ MEMORY_FACTOR = 40
 _CHILD = f"import sys; from {__name__} import main; sys.exit(main(sys.argv[1:]))"
 
 
-def probe(layout: Layout) -> None:
-    """Read all files of ``layout`` in a child process; IntakeRefused if that fails in any way."""
-    command = [sys.executable, "-P", "-c", _CHILD, layout.name, *map(str, layout.files)]
+def probe(layout: Layout, *, depth: str = WHOLE) -> None:
+    """Read the files of ``layout`` in a child process; IntakeRefused if that fails in any way."""
+    command = [sys.executable, "-P", "-c", _CHILD, depth, layout.name, *map(str, layout.files)]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter on our own module
             command, capture_output=True, check=False, text=True, timeout=PROBE_SECONDS_MAX
@@ -55,8 +59,9 @@ def probe(layout: Layout) -> None:
 
 def main(arguments: list[str]) -> int:
     """Read the files named on the command line; print the reason and return 3 if they are refused."""
-    index, *sides = [Path(one) for one in arguments[1:]]
-    layout = Layout(arguments[0], index, tuple(sides))
+    depth, name = arguments[:2]
+    index, *sides = [Path(one) for one in arguments[2:]]
+    layout = Layout(name, index, tuple(sides))
     limit = MEMORY_BASE_BYTES + MEMORY_FACTOR * sum(one.stat().st_size for one in layout.files)
     with contextlib.suppress(ValueError, OSError):
         # Not every system can limit this; the checks before and after do not depend on it.
@@ -65,7 +70,10 @@ def main(arguments: list[str]) -> int:
         if layout.name in (BOT, LANGCHAIN):
             check_opcodes(layout.sides[0])
         read_side(layout)
-        open_index(layout.index)
+        if depth == WHOLE:
+            open_index(layout.index)
+        elif depth == ANY_INDEX:
+            read_any(layout.index)
     except IntakeRefused as refusal:
         sys.stdout.write(str(refusal))
         return REFUSED

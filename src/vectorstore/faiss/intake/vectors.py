@@ -13,7 +13,7 @@ from vectorstore.errors import IntakeRefused, Unsupported
 from vectorstore.faiss.engine import faiss
 from vectorstore.faiss.index import RowIndex, wrapped_index
 
-__all__ = ["ForeignIndex", "open_index"]
+__all__ = ["ForeignIndex", "open_index", "read_any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,7 @@ class ForeignIndex:
 
 def open_index(path: Path) -> ForeignIndex:
     """Read an index whose header has been checked; IntakeRefused if its parts do not fit together."""
-    try:
-        found = faiss.read_index(str(path))
-    except (RuntimeError, MemoryError) as error:
-        raise IntakeRefused(
-            f"{path} is damaged or cut off: FAISS cannot read it to its end; fetch it again from "
-            "its source"
-        ) from error
+    found = read_any(path)
     owner, labels = found, None
     if isinstance(found, faiss.IndexIDMap):
         labels = faiss.vector_to_array(found.id_map).copy()
@@ -49,6 +43,17 @@ def open_index(path: Path) -> ForeignIndex:
     except Unsupported as error:
         raise IntakeRefused(f"{path}: {error}; rebuild it as a flat index") from error
     return ForeignIndex(index, np.arange(index.size) if labels is None else labels)
+
+
+def read_any(path: Path) -> Any:
+    """FAISS's own index of any kind; IntakeRefused if it cannot be read to its end."""
+    try:
+        return faiss.read_index(str(path))
+    except (RuntimeError, MemoryError) as error:
+        raise IntakeRefused(
+            f"{path} is damaged or cut off: FAISS cannot read it to its end; fetch it again from "
+            "its source"
+        ) from error
 
 
 def _dense_labels(path: Path, index: Any) -> npt.NDArray[np.int64]:
