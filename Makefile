@@ -7,7 +7,7 @@ MINUTES ?= 10
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench bench-full soak docs clean
+.PHONY: help setup demo test test-all check bench bench-full retrieval soak docs clean
 
 help: ## print what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench: setup ## compare latencies of FAISS, PostgreSQL and the router, with reca
 bench-full: setup ## the same at every size
 	@$(RUN)/python -m benchmarks.run --full
 
+retrieval: setup ## recall@5 on the farming handbook, in every store and every phase
+	@$(RUN)/python -m benchmarks.retrieval
+
 soak: setup ## kill, crash and write for MINUTES (10), with SEED
 	@$(RUN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
@@ -51,6 +54,7 @@ docs: setup ## write the generated pages and the commented configuration anew
 	@$(RUN)/shadow settings --toml > config/shadow.toml
 	@$(RUN)/shadow settings --markdown > docs/configuration.md
 	@$(RUN)/python -m tests.commands_page > docs/commands.md
+	@$(RUN)/farming-guide settings --toml > config/farming_guide.toml
 
 clean: ## remove the virtual environment, caches and what the demo left
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-output benchmarks/results

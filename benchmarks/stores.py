@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LOAD_ROWS = 2_000
-HNSW_BREADTH = 100
+HNSW_BREADTH = 200
 PHASE_WAIT_S = 30.0
 
 

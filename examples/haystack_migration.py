@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import faiss
@@ -125,21 +126,20 @@ def main() -> None:
             words = [sys.executable, "-m", "shadow", *command, "--config", str(config)]
             subprocess.run(words, check=True)  # noqa: S603 - the words are this script's own
 
-        store = open_router(load_settings(config))
-        before = application(store)
-        for question, answer in zip(QUESTIONS, before, strict=True):
-            print(f"{question}\n    {answer}")
-        shadow("backfill")
-        shadow("verify")
-        for _ in range(80):  # the application's everyday traffic is the evidence
-            application(store)
-        shadow("cutover")
-        during = application(store)
-        print(
-            f"PostgreSQL answers now: {store.describe()['primary']}, and `shadow rollback` goes back"
-        )
-        shadow("finalize", "--yes")
-        store.close()
+        with closing(open_router(load_settings(config))) as store:
+            before = application(store)
+            for question, answer in zip(QUESTIONS, before, strict=True):
+                print(f"{question}\n    {answer}")
+            shadow("backfill")
+            shadow("verify")
+            for _ in range(80):  # the application's everyday traffic is the evidence
+                application(store)
+            shadow("cutover")
+            during = application(store)
+            print(
+                f"PostgreSQL answers now: {store.describe()['primary']}, and `shadow rollback` goes back"
+            )
+            shadow("finalize", "--yes")
 
         # One more line changed: the router is gone, the store is PostgreSQL's own.
         alone = PostgresStore.open(PostgresSettings(dsn=dsn, dimension=DIMENSION, metric=Metric.L2))

@@ -82,6 +82,7 @@ class Mirror:
         self._sampled = 0
         self._dropped = 0
         self._told = (0, 0, 0)
+        self._counting = threading.Lock()
         self._begun = False
         self._shadow_answers = True
         self._idle = threading.Event()
@@ -135,12 +136,14 @@ class Mirror:
         self._put(Observation(route, _copied(query), failed, None, math.inf, 0, time.time()))
 
     def _put(self, observation: Observation) -> None:
-        self._sampled += 1
-        if self._queue.qsize() >= self._settings.queue_size_max:
-            self._dropped += 1
-            return
-        self._idle.clear()
-        self._queue.put(observation)
+        # Held for two additions: a count that two readers make at once must not lose one of them.
+        with self._counting:
+            self._sampled += 1
+            full = self._queue.qsize() >= self._settings.queue_size_max
+            self._dropped += full
+        if not full:
+            self._idle.clear()
+            self._queue.put(observation)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything offered has been recorded; false if that took too long."""

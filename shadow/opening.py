@@ -224,7 +224,7 @@ def _begin(
         )
     else:
         raise ConfigurationError(
-            "there is no FAISS index yet: set faiss.path to the index to migrate, "
+            "there is no FAISS index yet: set faiss.path (SHADOW_FAISS__PATH) to the index to migrate, "
             "or faiss.dimension to start an empty one"
         )
     journal.bind(store.dimension, store.metric)

@@ -55,7 +55,10 @@ def backup(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def backups(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the backups, newest first."""
+    """List the backups, newest first: when each was made, up to which write, how large, and why.
+
+    `shadow restore TIMESTAMP` goes back to one of them; `shadow rollback` is something else.
+    """
     from shadow.backups.loss import moment
     from shadow.backups.shelf import BackupShelf
 

@@ -47,6 +47,10 @@ DO_NOT_KNOW = (
     "I do not know. The guides that I have say nothing near enough to your question. Try other words, "
     "name the crop, or ask your extension worker."
 )
+LIBRARY_EMPTY = (
+    "My library is empty: nobody has given me guides yet. Whoever runs me fills it with "
+    "`farming-guide ingest` or, for FAISS, `farming-guide build`."
+)
 _WORD = re.compile(r"[a-z]{3,}")
 _COMMON = frozenset(
     [
@@ -162,7 +166,8 @@ class Advisor:
         found, store = self.passages(question, wish=wish)
         near = tuple(passage for passage in found if passage.score >= self.threshold)
         if not near:
-            return Reply(DO_NOT_KNOW, (), store, known=False)
+            empty = not found and self.store.count() == 0
+            return Reply(LIBRARY_EMPTY if empty else DO_NOT_KNOW, (), store, known=False)
         close = _distinct(p for p in near if p.score >= near[0].score - SCORE_GAP_MAX)
         wanted = _words(question)
         close.sort(key=lambda p: -(p.score + WORDS_WEIGHT * _share(wanted, _words(p.text))))

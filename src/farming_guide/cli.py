@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -115,7 +117,10 @@ def ingest(
 
 @app.command()
 def build(
-    out: Annotated[Path, typer.Argument(help="Folder to write the knowledge base into.")],
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="Folder to write into; unset: where the faiss backend looks."),
+    ] = None,
     handbook: Annotated[
         Path | None,
         typer.Option(help="Folder of Markdown guides; unset: the one that comes along."),
@@ -129,12 +134,13 @@ def build(
 
     settings = load_settings()
     chosen: Kind = kind  # type: ignore[assignment]  # checked by the next line
-    index_paths(out, chosen)
+    place = out or Path(settings.database_backends["faiss"].settings["storage_path"])
+    index_paths(place, chosen)
     with _progress() as progress:
         tasks = {stage: progress.add_task(stage, total=None) for stage in ("read", "embed")}
         summary = build_knowledge_base(
             handbook or settings.handbook,
-            out,
+            place,
             open_embedder(settings),
             lambda stage, done, total: progress.update(tasks[stage], completed=done, total=total),
             kind=chosen,
@@ -145,12 +151,23 @@ def build(
     )
 
 
+@app.command("settings")
+def settings_command(
+    toml: Annotated[bool, typer.Option("--toml", help="As a commented TOML file.")] = False,
+) -> None:
+    """Print every setting with its environment variable, default and meaning."""
+    from farming_guide.settings_reference import as_markdown, as_toml
+
+    typer.echo(as_toml() if toml else as_markdown(), nl=False)
+
+
 @app.command()
 def telegram() -> None:
     """Run the bot on Telegram until it is told to stop (TELEGRAM_BOT_TOKEN must be set)."""
     from farming_guide.telegram import run
     from farming_guide.wiring import open_bot
 
+    _log_from(logging.INFO)
     settings = load_settings()
     if settings.telegram_token is None:
         raise ConfigurationError("TELEGRAM_BOT_TOKEN is not set: get a token from @BotFather")
@@ -167,8 +184,17 @@ def _progress() -> Progress:
     )
 
 
+def _log_from(level: int) -> None:
+    """Log to standard error, so that answers alone are on standard output."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def main() -> None:
     """Run the command; errors of ours are one line and an exit code."""
+    _log_from(logging.WARNING)
     try:
         app()
     except (ConfigurationError, DocumentRefused, IntakeRefused, InvalidInput) as error:

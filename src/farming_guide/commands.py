@@ -178,7 +178,9 @@ def _crops(bot: Bot, rest: str) -> str:
     except ProviderError as error:
         log.warning("weather_failed", reason=str(error))
     lines += [_crop_line(fit) for fit in fits]
-    lines.append("Needs: FAO, Crop water needs, table 14. Ask me about any of these crops.")
+    lines.append(
+        "Needs are approximate (FAO, Crop water needs, table 14). Ask me about any of these crops."
+    )
     return "\n".join(lines)
 
 

@@ -83,7 +83,8 @@ class BotSettings(BaseModel):
         description="The backends: class, module and settings by name.",
     )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL's DSN for the backends that need one. Plain: DATABASE_URL."
+        None,
+        description="PostgreSQL's DSN, or `embedded` for the packaged server; for the backends that need one.",
     )
     handbook: Path = Field(HANDBOOK, description="Folder of guides: titles, crops and seasons.")
     climate_table: Path = Field(
@@ -94,25 +95,32 @@ class BotSettings(BaseModel):
     threshold: Share | None = Field(
         None, description="Least score of a passage that may answer; unset: as fits the model."
     )
-    openai_api_key: SecretStr | None = Field(None, description="Plain name: OPENAI_API_KEY.")
-    openai_base_url: str | None = Field(None, description="Plain name: OPENAI_BASE_URL.")
+    openai_api_key: SecretStr | None = Field(
+        None, description="OpenAI's key; unset: the offline model embeds and answers are quoted."
+    )
+    openai_base_url: str | None = Field(
+        None, description="Address of a service that speaks OpenAI's language; unset: OpenAI's."
+    )
     openai_embedding_model: str = Field(
-        "text-embedding-3-small", description="Plain name: OPENAI_EMBEDDING_MODEL."
+        "text-embedding-3-small",
+        description="The embedding model: the one that the stores were filled with.",
     )
     openai_embedding_dimension: int | None = Field(
         None,
         ge=1,
-        description="For models that are not OpenAI's. Plain: OPENAI_EMBEDDING_DIMENSION.",
+        description="Length of its vectors, for models that are not OpenAI's.",
     )
     embedding_cache: Path | None = Field(
-        None, description="A file that keeps embeddings that were paid for. Plain: EMBEDDING_CACHE."
+        None, description="A file that keeps embeddings that were paid for; unset: none are kept."
     )
     openai_chat_model: str = Field("gpt-4o-mini", description="The model that words an answer.")
     open_meteo_url: str = Field(
         "https://api.open-meteo.com", description="Where the weather comes from; no key is needed."
     )
     weather_timeout_s: float = Field(5.0, gt=0, le=60, description="Longest wait for it, s.")
-    telegram_token: SecretStr | None = Field(None, description="Plain name: TELEGRAM_BOT_TOKEN.")
+    telegram_token: SecretStr | None = Field(
+        None, description="The bot's token, from @BotFather; for Telegram only."
+    )
     telegram_base_url: str = Field(
         "https://api.telegram.org/bot", description="Telegram's address, or a local server's."
     )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import venv
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shadow.config import load_settings
+from shadow.service import open_router
+from tests.acceptance.operator import Operator
 from vectorstore import Query
 from vectorstore.faiss.intake import take_in
 
@@ -88,3 +93,60 @@ def test_nothing_of_the_frameworks_is_imported_to_read_their_folders(
         timeout=60,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["langchain", "langchain_ip", "llamaindex"])
+def test_a_real_folder_migrates_by_command_with_recall_one_and_a_way_back(
+    name: str, foreign: Path, tmp_path: Path, postgresql_dsn: str, fresh_table: str
+) -> None:
+    """Backfill, verify, cutover and rollback under live traffic: no read fails, and the framework's own
+    answers come from FAISS, from PostgreSQL, and from FAISS again, in the same order."""
+    facts: dict[str, Any] = json.loads((foreign / f"{name}.json").read_text(encoding="utf-8"))
+    queries = np.load(foreign / f"{name}.npz")["queries"]
+    operator = Operator(
+        tmp_path,
+        {
+            "SHADOW_FAISS__PATH": str(foreign / name),
+            "DATABASE_URL": postgresql_dsn,
+            "SHADOW_POSTGRESQL__TABLE": fresh_table,
+            "SHADOW_GATE__DISTINCT_QUERIES_MIN": "30",
+        },
+    )
+
+    with (
+        operator.application(queries, writes=False) as application,
+        closing(open_router(load_settings(environment=operator.environment))) as router,
+    ):
+
+        def answered_by(store: str) -> list[list[str]]:
+            deadline = time.monotonic() + 30
+            while True:
+                answers = [router.search(Query(query, k=10)) for query in queries]
+                if {answer.store for answer in answers} == {store}:
+                    return [[hit.id for hit in answer.hits] for answer in answers]
+                assert time.monotonic() < deadline, f"{store} does not answer"
+
+        operator.done("backfill")
+        assert "clean" in operator.done("verify")
+        operator.until("Pass", lambda found: found["verdict"] == "pass")
+        recall = recall_shown(operator)
+        assert answered_by("faiss") == facts["answers"]
+        operator.done("cutover")
+        assert answered_by("postgresql") == facts["answers"]
+        operator.done("rollback")
+        assert answered_by("faiss") == facts["answers"]
+    assert recall == 1.0
+    assert application.told()["failed"] == []
+    assert "clean" in operator.done("verify")
+
+
+def recall_shown(operator: Operator) -> float:
+    """The mean recall of the parity report."""
+    operator.done("report", "-o", "report")
+    report = json.loads((operator.folder / "report" / "parity-report.json").read_text("utf-8"))
+    (recall,) = [
+        figure["mean"]
+        for figure in report["figures"]
+        if (figure["name"], figure["stratum"]) == ("recall", "all")
+    ]
+    return float(recall)

@@ -26,7 +26,9 @@ from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Answer, Change, Metric, Query, Record
 
-__all__ = ["DoubleServer", "PostgresqlDouble"]
+__all__ = ["FOREIGN", "DoubleServer", "PostgresqlDouble"]
+
+FOREIGN = "another history"
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class DoubleServer:
         self.content = Content()
         self.saved: Content | None = None
         self.meanwhile: Callable[[], None] | None = None
+        # Noted, not raised: a write must survive whatever fails behind it.
+        self.fallen: list[tuple[int, int]] = []
 
     def open(self) -> PostgresqlDouble:
         """A process's store."""
@@ -79,7 +83,7 @@ class DoubleServer:
     def become_foreign(self) -> None:
         """Hold the rows of another journal at the same seq."""
         content = self.content
-        content.cursor = replace(content.cursor, incarnation="another history")
+        content.cursor = replace(content.cursor, incarnation=FOREIGN)
         content.rows = {k: replace(r, text="foreign") for k, r in content.rows.items()}
 
     @contextmanager
@@ -113,6 +117,9 @@ class PostgresqlDouble(PostgresStore):
         transaction = Transaction(copy.deepcopy(self.server.content))
         result = operation(transaction)
         self._require()
+        before, after = self.server.content.cursor, transaction.content.cursor
+        if (before.state, after.state) == ("following", "following") and after.seq < before.seq:
+            self.server.fallen.append((before.seq, after.seq))
         self.server.content = transaction.content
         return result
 

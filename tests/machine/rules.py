@@ -55,6 +55,7 @@ class MigrationMachine(RuleBasedStateMachine):
     )
     def begin(self, before: int, filled: bool, primary: bool, which: int) -> None:
         """Some records, and perhaps a migration that is already on its way."""
+        self.world.process(which)
         for at in range(before):
             self.world.write(which, IDS[at : at + 3])
         if filled or primary:
@@ -116,7 +117,8 @@ class MigrationMachine(RuleBasedStateMachine):
         self, which: int, names: list[str], race: bool, crash: CrashPoint | None
     ) -> None:
         """Another process has written; both may try to bring it to PostgreSQL."""
-        self.world.write(1 - which, list(dict.fromkeys(names)))
+        for _ in range(2):
+            self.world.write(1 - which, list(dict.fromkeys(names)))
         self.world.apply(which, crash, race=race)
 
     @rule(which=processes, crash=deaths("postgresql"), race=st.booleans())
@@ -200,11 +202,16 @@ class MigrationMachine(RuleBasedStateMachine):
     def switch(self, up: bool) -> None:
         self.world.switch(up)
 
-    @rule(what=st.sampled_from(("save", "save", "save", "fail over", "fail over", "foreign")))
-    def replace_server(self, what: str) -> None:
-        if what == "save":
-            self.world.server.save()
-        elif what == "fail over":
-            self.world.fail_over()
-        else:
-            self.world.become_foreign()
+    @rule()
+    def save(self) -> None:
+        self.world.save()
+
+    @precondition(lambda self: self.world.follows())
+    @rule()
+    def fail_over(self) -> None:
+        self.world.fail_over()
+
+    @precondition(lambda self: self.world.follows())
+    @rule()
+    def become_foreign(self) -> None:
+        self.world.become_foreign()

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import conninfo
 
 from tests.machine.oracle import Held
-from tests.machine.postgresql_double import DoubleServer
+from tests.machine.postgresql_double import FOREIGN, DoubleServer
 from tests.plugins.postgresql import drop_tables
 from tests.plugins.tcp_proxy import TcpProxy
 from vectorstore.postgres.store import PostgresStore
@@ -45,6 +45,10 @@ class Server(Protocol):
     def fail_over(self) -> bool: ...
 
     def become_foreign(self) -> None: ...
+
+    def is_foreign(self) -> bool: ...
+
+    def fallen(self) -> list[tuple[int, int]]: ...
 
 
 class Doubled:
@@ -84,6 +88,12 @@ class Doubled:
 
     def become_foreign(self) -> None:
         self._server.become_foreign()
+
+    def is_foreign(self) -> bool:
+        return self._server.content.cursor.incarnation == FOREIGN
+
+    def fallen(self) -> list[tuple[int, int]]:
+        return self._server.fallen
 
 
 class Real:
@@ -148,8 +158,17 @@ class Real:
 
     def become_foreign(self) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
-            connection.execute(f"UPDATE {self._table}_cursor SET incarnation = 'another history'")
+            connection.execute(f"UPDATE {self._table}_cursor SET incarnation = %s", (FOREIGN,))
             connection.execute(f"UPDATE {self._table} SET text = 'foreign'")
+
+    def is_foreign(self) -> bool:
+        if not self._exists():
+            return False
+        return bool(self._ask(f"SELECT incarnation FROM {self._table}_cursor")[0][0] == FOREIGN)
+
+    def fallen(self) -> list[tuple[int, int]]:
+        """Not watched: the double sees each transaction."""
+        return []
 
     def _exists(self) -> bool:
         return self._ask("SELECT to_regclass(%s)", f"{self._table}_cursor")[0][0] is not None

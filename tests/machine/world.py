@@ -57,7 +57,7 @@ class World:
                 "postgresql": server.settings(),
                 "router": {"timeout_ms": timeout_ms, "breaker_failures": 1000},
                 "gate": {"verify_every_s": 0},
-                "journal": {"apply_batch_max": 3, "snapshot_entries": 4},
+                "journal": {"apply_batch_max": 2, "snapshot_entries": 4},
             }
         )
         self.now = 1_000_000.0
@@ -65,7 +65,6 @@ class World:
         self.tally: Counter[str] = Counter()
         self.operations: dict[str, tuple[Changes, int]] = {}
         self.processes: dict[int, Process] = {}
-        self.foreign = False
         self.damaged: set[str] = set()
         self._texts = 0
         self._stack = ExitStack()
@@ -81,6 +80,11 @@ class World:
             )
         )
         self._stack.enter_context(mock.patch("shadow.writes.journal.TRUNCATE_ENTRIES_MAX", 3))
+
+    @property
+    def foreign(self) -> bool:
+        """Whether PostgreSQL holds the rows of another history."""
+        return self.server.is_foreign()
 
     # -- processes ---------------------------------------------------------------------------------
 
@@ -309,11 +313,12 @@ class World:
                 self.tally["torn snapshots found"] += 1
 
     def damage_newest(self) -> None:
-        """The newest snapshot goes bad on the disk, while an older one is good."""
+        """The newest snapshot goes bad on the disk, while an older one is good and can be gone on from."""
+        base = self._base()
         good = [
             path
             for path in snapshot_files.newest_snapshots(self.directory / "snapshots")
-            if path.name not in self.damaged
+            if path.name not in self.damaged and int(path.name.split("-")[1]) >= base
         ]
         if len(good) >= 2:
             self._damage(good[0])
@@ -347,13 +352,9 @@ class World:
 
         def run(process: Process) -> None:
             process.backfill(on_rows)
-            self.foreign = False
             self.tally["backfills"] += 1
 
-        # A table that is emptied is nobody's rows any more.
         self._attempt(which, run, crash)
-        if self.server.up and self.server.state_and_seq()[0] == "loading":
-            self.foreign = False
         self._check_stores()
 
     def _attempt(
@@ -428,17 +429,25 @@ class World:
 
     def become_foreign(self) -> None:
         """PostgreSQL is replaced by one that follows another journal; appliers notice in a second."""
-        if self.server.up and self.server.state_and_seq()[0] == "following":
-            self.server.become_foreign()
-            self.foreign = True
-            self._notice()
-            self.tally["foreign servers"] += 1
+        self.server.become_foreign()
+        self._notice()
+        self.tally["foreign servers"] += 1
+
+    def save(self) -> None:
+        """Keep a copy of PostgreSQL as it is now."""
+        if not self.foreign:
+            self.server.save()
 
     def fail_over(self) -> None:
         """PostgreSQL is replaced by an older copy of itself."""
-        if self.server.up and not self.foreign and self.server.fail_over():
+        if self.server.fail_over():
             self._notice()
             self.tally["failovers"] += 1
+
+    def follows(self) -> bool:
+        """Whether PostgreSQL is there and follows this journal."""
+        server = self.server
+        return server.up and not self.foreign and server.state_and_seq()[0] == "following"
 
     def _notice(self) -> None:
         for which in list(self.processes):
@@ -459,7 +468,9 @@ class World:
                 break
             if self.foreign or state != "following" or seq < self._base():
                 self.backfill(0)
-        assert (state, seq) == ("following", self.oracle.head), "PostgreSQL never caught up"
+        standings = [process.migration.postgresql.standing for process in self.processes.values()]
+        reached = f"PostgreSQL never caught up: {state} {seq} of {self.oracle.head}, {standings}"
+        assert (state, seq) == ("following", self.oracle.head), reached
         self._check_stores()
         expected = {
             name: record_of(name, held.text).embedding
@@ -516,6 +527,7 @@ class World:
     def _check_stores(self) -> None:
         for process in self.processes.values():
             self._check_faiss(process)
+        assert not self.server.fallen(), "I2: PostgreSQL's cursor fell"
         if self.server.up and not self.foreign:
             state, seq = self.server.state_and_seq()
             if state == "following":

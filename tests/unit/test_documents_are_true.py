@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from farming_guide import settings_reference as bot_reference
+from farming_guide.commands import COMMANDS
+from farming_guide.settings import BotSettings
+from farming_guide.settings import load_settings as load_bot_settings
 from shadow.cli import app
 from shadow.config import Settings, load_settings
 from shadow.settings_reference import as_markdown, as_toml
@@ -31,6 +35,28 @@ def test_the_configuration_with_every_line_uncommented_gives_the_defaults(tmp_pa
     path = tmp_path / "all.toml"
     path.write_text("\n".join(lines))
     assert load_settings(path, environment={}) == Settings()
+
+
+def test_the_bots_page_and_configuration_list_every_setting_and_command() -> None:
+    """docs/bot.md has the table of `farming-guide settings`; config/farming_guide.toml is made by it."""
+    text = (ROOT / "docs/bot.md").read_text()
+    assert bot_reference.as_markdown() in text
+    assert all(f"`/{command.name}" in text for command in COMMANDS)
+    assert (ROOT / "config/farming_guide.toml").read_text() == bot_reference.as_toml()
+    for name in BotSettings.model_fields:
+        assert name in bot_reference.as_toml()
+
+
+def test_the_bots_configuration_with_every_line_uncommented_gives_the_defaults(
+    tmp_path: Path,
+) -> None:
+    """Each value in the file is one that its setting takes."""
+    shipped = f'"{Path(bot_reference.__file__).parent}/'
+    text = re.sub(r"^# (\w+ = |\[)", r"\1", bot_reference.as_toml(), flags=re.M)
+    lines = [line for line in text.splitlines() if not line.endswith("(unset)")]
+    path = tmp_path / "all.toml"
+    path.write_text("\n".join(lines).replace('"farming_guide/', shipped))
+    assert load_bot_settings({"FARMING_GUIDE_CONFIG": str(path)}) == BotSettings()  # type: ignore[call-arg]
 
 
 def test_the_commands_page_is_the_commands_help() -> None:

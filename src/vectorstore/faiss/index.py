@@ -101,28 +101,31 @@ class RowIndex:
         ``widen`` multiplies the breadth of an approximate index. A single query runs on one OpenMP
         thread, whatever the application set: more threads cost more than they save there.
         """
-        plain = only is None and widen == 1.0
-        if plain and self.dense:
-            # What FAISS's own wrapper ends in, without its checks: a microsecond of every query.
-            count = len(queries)
-            distances = np.empty((count, k), dtype=np.float32)
-            positions = np.empty((count, k), dtype=np.int64)
-            pointer = faiss.swig_ptr
-            self.faiss_index.search_c(
-                count, pointer(queries), k, pointer(distances), pointer(positions)
-            )
-            return distances, positions
-        parameters = None if plain else self._parameters(only, widen)
-        if self.dense or len(queries) > 1:
-            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+        if len(queries) > 1:
+            return self._search(queries, k, only, widen)
         threads = faiss.omp_get_max_threads()
         if threads == 1:
-            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+            return self._search(queries, k, only, widen)
         faiss.omp_set_num_threads(1)
         try:
-            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+            return self._search(queries, k, only, widen)
         finally:
             faiss.omp_set_num_threads(threads)
+
+    def _search(
+        self, queries: Rows2D, k: int, only: Bitmap | None, widen: float
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        if only is not None or widen != 1.0:
+            parameters = self._parameters(only, widen)
+            return self.faiss_index.search(queries, k, params=parameters)  # type: ignore[no-any-return]
+        # What FAISS's own wrapper ends in, without its checks: a microsecond of every query.
+        distances = np.empty((len(queries), k), dtype=np.float32)
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        pointer = faiss.swig_ptr
+        self.faiss_index.search_c(
+            len(queries), pointer(queries), k, pointer(distances), pointer(positions)
+        )
+        return distances, positions
 
     def append(self, block: Rows2D) -> None:
         """Add rows (n, d) after the last position."""
