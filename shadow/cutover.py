@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shadow.core.phases import Facts, Move, Phase, Rehearse, Request, Route, Stay, plan
+from shadow.core.phases import Facts, Move, Phase, Rehearse, Request, Route, Stay, Wanted, plan
 from shadow.errors import RouteConflict
 from shadow.evidence import EvidenceBook
 from shadow.routes import RouteBook
@@ -110,7 +110,10 @@ class Cutover:
         )
 
     def ramp(self, share: float, *, who: str, why: str, expected: Route | None = None) -> Route:
-        """Let PostgreSQL answer a share of the reads; 0 goes back to the phase ``shadow``."""
+        """Let PostgreSQL answer a share of the reads; 0 goes back to the phase ``shadow``.
+
+        This is a wish as well as a step, so that no earlier wish undoes it.
+        """
         return self._routes.change(
             expected or self._routes.current(),
             who=who,
@@ -118,6 +121,7 @@ class Cutover:
             phase=Phase.RAMP if share > 0 else Phase.SHADOW,
             ramp_share=share,
             evidence=verdict_facts(self._desk.ready()),
+            request=Request(Wanted.RAMP if share > 0 else Wanted.FAISS, who, why),
         )
 
     def rehearse(self, *, who: str) -> Rehearsal:

@@ -92,10 +92,12 @@ class RouteBook:
         mirror_rate: float | None = None,
         latch: str | None = None,
         rehearsing_until: float | None = None,
+        request: Request | None = None,
     ) -> Route:
         """Replace the route if it is still ``expected``; RouteConflict if somebody was faster.
 
-        The new route's flip seq is the journal's head. ``latch`` also sets the latch.
+        The new route's flip seq is the journal's head. ``latch`` also sets the latch,
+        ``request`` also makes a request.
         """
         with self._transaction() as connection:
             now = _current(connection)
@@ -112,6 +114,8 @@ class RouteBook:
                 "INSERT INTO routes VALUES (?, ?, ?, ?, ?, ?)",
                 astuple(route),
             )
+            if request is not None:
+                self._ask(connection, request)
             if latch is not None:
                 connection.execute("UPDATE standing SET latch = ?", (latch,))
             self._note(connection, who, _words(now, route), why, evidence or {})

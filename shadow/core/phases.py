@@ -44,11 +44,17 @@ class Phase(enum.StrEnum):
 
 
 class Wanted(enum.StrEnum):
-    """What the operator asks for: a store to answer, or ``auto`` to flip on evidence."""
+    """What the operator asks for: a store to answer, a ramp, or ``auto`` to flip on evidence."""
 
     FAISS = "faiss"
+    RAMP = "ramp"
     POSTGRESQL = "postgresql"
     AUTO = "auto"
+
+    @property
+    def leaves_faiss(self) -> bool:
+        """Whether it asks for PostgreSQL to become the primary."""
+        return self in (Wanted.POSTGRESQL, Wanted.AUTO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +162,21 @@ def plan(route: Route, request: Request, facts: Facts) -> Step:
         return Move(Phase.SHADOW, request.why)
     if facts.postgresql_following is None:
         waits = ("PostgreSQL cannot be reached",)
-        return Stay(() if request.wanted is Wanted.FAISS else waits)
+        return Stay(waits if request.wanted.leaves_faiss else ())
     if not facts.postgresql_following:
         return _without_copy(route, request)
     if route.phase is Phase.FAISS:
         return Move(Phase.SHADOW, "the copy in PostgreSQL is complete and follows the journal")
-    if request.wanted is Wanted.FAISS or route.phase is Phase.POSTGRESQL:
+    if route.phase is Phase.POSTGRESQL or not request.wanted.leaves_faiss:
         return Stay()
     return _towards_postgresql(request, facts)
 
 
 def _without_copy(route: Route, request: Request) -> Step:
-    if route.phase is Phase.SHADOW:
+    if route.phase in (Phase.SHADOW, Phase.RAMP):
         # Mirroring to a store that holds nothing would only count errors.
         return Move(Phase.FAISS, "PostgreSQL does not follow the journal: it needs a backfill")
-    if request.wanted is Wanted.FAISS:
+    if not request.wanted.leaves_faiss:
         return Stay()
     return Stay(
         ("PostgreSQL holds no complete copy that follows the journal: run `shadow backfill`",)

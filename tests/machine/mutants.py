@@ -138,7 +138,15 @@ def own_writes_forgotten() -> Any:
 @mutant
 def floor_forgotten_after_a_flip() -> Any:
     """A new route does not say which write its store must have."""
-    return mock.patch.object(Journal, "head_in", staticmethod(lambda connection: 0))
+    original = RouteBook.change
+
+    def change(self: RouteBook, expected: Any, **options: Any) -> Any:
+        route = original(self, expected, **options)
+        with self._transaction() as connection:
+            connection.execute("UPDATE routes SET flip_seq = 0")
+        return route
+
+    return mock.patch.object(RouteBook, "change", change)
 
 
 @mutant
@@ -246,6 +254,18 @@ def backfill_cursor_set_too_high() -> Any:
         return original(store, seq=seq + 1, **options)
 
     return mock.patch.object(backfill, "begin_load", begin)
+
+
+@mutant
+def repair_at_a_new_seq() -> Any:
+    """A repaired record counts as a new write."""
+    original = postgresql_double.PostgresqlDouble.repair
+
+    def repair(self: Any, record_id: str, record: Record | None, **options: Any) -> bool:
+        moved = None if record is None else replace(record, seq=self.cursor().seq + 1)
+        return original(self, record_id, moved, **options)
+
+    return mock.patch.object(postgresql_double.PostgresqlDouble, "repair", repair)
 
 
 @mutant

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from unittest import mock
 
+import numpy as np
+
 from shadow.writes import backfill
 from tests.machine.oracle import DIMENSION
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
@@ -68,6 +70,14 @@ class DoubleServer:
         """Raise as a driver does whose server is away."""
         if not self.up:
             raise StoreUnavailable("the double is down")
+
+    def damage(self, name: str, text: str | None) -> None:
+        """Lose a row, or change its text behind everyone's back; one that is not there appears."""
+        rows = self.content.rows
+        row = rows.pop(name, None)
+        if text is not None:
+            made = Record(name, np.ones(DIMENSION, dtype=np.float32), text, {}, 0)
+            rows[name] = made if row is None else replace(row, text=text)
 
     def save(self) -> None:
         """Keep a copy, as a lagging standby does."""
@@ -147,11 +157,20 @@ class PostgresqlDouble(PostgresStore):
     def count(self, filter: Filter | None = None) -> int:
         return self._exact(self._content()).count(filter)
 
-    def repair(self, record_id: str, record: Record | None, *, expected_seq: int | None) -> bool:
+    def repair(
+        self,
+        record_id: str,
+        record: Record | None,
+        *,
+        expected_seq: int | None,
+        unchanged: Callable[[int], bool] = lambda _: True,
+    ) -> bool:
         def repair(transaction: Transaction) -> bool:
             rows = transaction.content.rows
             found = rows.get(record_id)
             if (found.seq if found else None) != expected_seq:
+                return False
+            if not unchanged(transaction.content.cursor.seq):
                 return False
             rows.pop(record_id, None)
             if record is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hypothesis import strategies as st
@@ -42,7 +43,8 @@ class MigrationMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """I1 at the end of every run that did not fail."""
         try:
-            self.world.drain()
+            if sys.exc_info()[0] is None:
+                self.world.drain()
         finally:
             self.world.close()
             self.reached(self.world)
@@ -178,6 +180,8 @@ class MigrationMachine(RuleBasedStateMachine):
 
     @rule(which=processes)
     def outdated_change(self, which: int) -> None:
+        """The other process decides, and this one decides on what it knew before."""
+        self.world.ramp(1 - which, 0.5)
         self.world.outdated_change(which)
 
     # -- the world
@@ -205,6 +209,15 @@ class MigrationMachine(RuleBasedStateMachine):
     @rule()
     def save(self) -> None:
         self.world.save()
+
+    @precondition(lambda self: self.world.follows())
+    @rule(
+        which=processes,
+        name=st.sampled_from(IDS),
+        text=st.sampled_from((None, "damaged")),
+    )
+    def repair(self, which: int, name: str, text: str | None) -> None:
+        self.world.repair(which, name, text)
 
     @precondition(lambda self: self.world.follows())
     @rule()

@@ -46,6 +46,8 @@ class Server(Protocol):
 
     def become_foreign(self) -> None: ...
 
+    def damage(self, name: str, text: str | None) -> None: ...
+
     def is_foreign(self) -> bool: ...
 
     def fallen(self) -> list[tuple[int, int]]: ...
@@ -88,6 +90,9 @@ class Doubled:
 
     def become_foreign(self) -> None:
         self._server.become_foreign()
+
+    def damage(self, name: str, text: str | None) -> None:
+        self._server.damage(name, text)
 
     def is_foreign(self) -> bool:
         return self._server.content.cursor.incarnation == FOREIGN
@@ -160,6 +165,18 @@ class Real:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             connection.execute(f"UPDATE {self._table}_cursor SET incarnation = %s", (FOREIGN,))
             connection.execute(f"UPDATE {self._table} SET text = 'foreign'")
+
+    def damage(self, name: str, text: str | None) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            if text is None:
+                connection.execute(f"DELETE FROM {self._table} WHERE id = %s", (name,))
+                return
+            connection.execute(
+                f"INSERT INTO {self._table} (id, seq, embedding, text, metadata) "
+                "VALUES (%s, 0, '[1,1,1,1]', %s, '{}') "
+                "ON CONFLICT (id) DO UPDATE SET text = excluded.text",
+                (name, text),
+            )
 
     def is_foreign(self) -> bool:
         if not self._exists():

@@ -28,6 +28,7 @@ from tests.machine.crashes import Crash, CrashPoint, crashing
 from tests.machine.oracle import DIMENSION, Held, Oracle, record_of
 from tests.machine.process import Process
 from tests.machine.server import Server
+from shadow.writes.repair import repair
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
 from vectorstore.faiss import snapshot as snapshot_files
 from vectorstore.types import Query, Record
@@ -432,6 +433,27 @@ class World:
         self.server.become_foreign()
         self._notice()
         self.tally["foreign servers"] += 1
+
+    def repair(self, which: int, name: str, text: str | None) -> None:
+        """A row of PostgreSQL is damaged, and repaired: at its own seq, in that store alone."""
+        process = self.process(which)
+        process.poll()
+        process.apply()
+        if self.server.state_and_seq() != ("following", self.oracle.head):
+            return
+        self.server.damage(name, text)
+        faiss = process.faiss
+        done = repair(
+            [name],
+            journal=process.migration.journal,
+            faiss=faiss.store,
+            follow=faiss.follow,
+            postgresql=process.migration.link.open(),
+            truth_from="faiss",
+        )
+        assert not done.faiss, "the store that was right was changed"
+        self.tally["repairs"] += bool(done.postgresql)
+        self._look_around()
 
     def save(self) -> None:
         """Keep a copy of PostgreSQL as it is now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,13 @@ def test_a_snapshot_under_writes_is_of_one_moment(tmp_path: Path) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        paths = [write_snapshot(store, tmp_path, incarnation="one") for _ in range(5)]
+        paths = []
+        for _ in range(5):
+            paths.append(write_snapshot(store, tmp_path, incarnation="one"))
+            reached, deadline = store.applied_seq(), time.monotonic() + 10.0
+            while store.applied_seq() == reached:
+                assert time.monotonic() < deadline, "the writer stands still"
+                time.sleep(0.001)
     finally:
         stop.set()
         writer.join()
