@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from shadow.core.phases import Facts, Move, Phase, Rehearse, Request, Route, Stay, Wanted, plan
 from shadow.errors import RouteConflict
+from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.routes import RouteBook
 from shadow.verdict import VerdictDesk, open_sentences, verdict_facts
@@ -25,7 +24,7 @@ REHEARSAL_S = 2.0
 # A rehearsal whose process died is taken back by the next steward after this time.
 REHEARSAL_GRACE_S = 10.0
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 @dataclass(frozen=True, slots=True)

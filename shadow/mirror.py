@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import structlog
 
 from shadow.config import MirrorSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Route
 from shadow.core.sampling import BudgetState, is_sampled, next_rate
+from shadow.events import EventLog
 from shadow.evidence import EvidenceBook, Observed
 from vectorstore.types import Answer, Hit, Query
 
@@ -35,7 +35,7 @@ BUDGET_INTERVAL_S = 1.0
 # What is left of the budget when the rest of the process is busy: there, each moment is a reader's.
 BUDGET_SHARE_MIN = 0.1
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class Observation(NamedTuple):

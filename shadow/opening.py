@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import structlog
-
 from shadow.backups.switch import enter
 from shadow.config import Settings
 from shadow.cutover import Cutover
 from shadow.eras import open_era, settings_of_answers
+from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era
 from shadow.lag import LagClock
@@ -39,7 +38,7 @@ __all__ = ["EMBEDDED", "Migration", "open_link", "open_migration", "who"]
 EMBEDDED = "embedded"
 HEAD_AGE_SHARE = 0.25
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +137,8 @@ def open_migration(
             if not snapshots.exists():
                 _begin(settings, directory, journal, snapshots, on_note or _log_note)
         dimension, metric = journal.vectors()
+        # Another process may have taken the index in since this one opened the journal.
+        journal.bind(dimension, metric)
         _check_vectors(settings, dimension, metric)
         routes = RouteBook(journal, mirror_rate=settings.mirror.rate)
         evidence = EvidenceBook(directory)

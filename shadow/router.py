@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import structlog
-
 from shadow.breaker import Breaker
 from shadow.config import RouterSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
 from shadow.core.read_rule import refusal
 from shadow.errors import JournalFull, JournalSealed
+from shadow.events import EventLog
 from shadow.lag import LagClock
 from shadow.mirror import Mirror
 from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
@@ -39,7 +38,7 @@ APPLY_OWN_MS_MAX = 500.0
 
 T = TypeVar("T")
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class Router:

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import structlog
-
 from shadow.core.phases import Phase
 from shadow.errors import JournalGap
+from shadow.events import EventLog
 from shadow.finalize import complete, is_open
 from shadow.mirror import Mirror
 from shadow.opening import Migration, who
@@ -33,7 +32,7 @@ HOUSEKEEPING_S = 5.0
 APPLY_IDLE_S = 1.0
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class Steward:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import structlog
 from pydantic import BaseModel, SecretStr
 
 from shadow.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings
+from shadow.events import EventLog
 from shadow.evidence_view import EvidenceView
 from shadow.process_lock import hold_lock
 
@@ -29,7 +29,7 @@ FIRST_AFTER_S = 60.0
 AGAIN_AFTER_S = 300.0
 CHILD_NICENESS = 10
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class VerifySchedule:

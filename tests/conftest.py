@@ -1,3 +1,21 @@
 """Fixtures of the whole suite, one plugin for each thing that tests need."""
 
-pytest_plugins = ["tests.plugins.migrations", "tests.plugins.postgresql", "tests.plugins.tcp_proxy"]
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+pytest_plugins = [
+    "tests.plugins.migrations",
+    "tests.plugins.postgresql",
+    "tests.plugins.tcp_proxy",
+]
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_events() -> Iterator[None]:
+    """What a command under test configures for its own process does not outlive the test."""
+    yield
+    structlog.reset_defaults()

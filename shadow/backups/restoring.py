@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from shadow.backups.loss import Loss, loss_of, moment
 from shadow.backups.manifest import BackupManifest
 from shadow.backups.shelf import TIMESTAMP, BackupShelf
 from shadow.backups.switch import aside_of, complete_switch, enter_alone, switch
 from shadow.backups.taking import JOURNAL_NAME, ROWS_NAME, SNAPSHOTS_NAME
 from shadow.config import Settings
+from shadow.events import EventLog
 from shadow.opening import open_link
 from shadow.routes import RouteBook
 from shadow.writes.backfill import POSTGRESQL_CURSOR
@@ -39,7 +38,7 @@ from vectorstore.postgres.cursor import Cursor
 
 __all__ = ["Restored", "restore"]
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 @dataclass(frozen=True, slots=True)

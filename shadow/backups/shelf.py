@@ -6,10 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-import structlog
-
 from shadow.backups.manifest import BackupManifest
 from shadow.errors import RestoreRefused
+from shadow.events import EventLog
 
 __all__ = ["BACKUPS_NAME", "TIMESTAMP", "BackupShelf"]
 
@@ -17,7 +16,7 @@ BACKUPS_NAME = "backups"
 TIMESTAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class BackupShelf:

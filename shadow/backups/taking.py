@@ -14,11 +14,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-
 from shadow.backups.manifest import FULL, MANIFEST_NAME, BackupManifest, Rows, sums_of
 from shadow.backups.shelf import TIMESTAMP, BackupShelf
 from shadow.errors import RestoreRefused
+from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SnapshotKeeper
@@ -37,7 +36,7 @@ NAME_PAUSE_S = 0.1
 
 _ASIDE = ".writing-"
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 def take_backup(

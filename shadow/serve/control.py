@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from shadow import decisions
+from shadow.events import EventLog
 from shadow.opening import Migration
 from shadow.serve import schemas
 from shadow.serve.reads import json_response
@@ -17,7 +17,7 @@ from shadow.serve.watch import Watch
 
 __all__ = ["control_routes"]
 
-log = structlog.get_logger("shadow.serve")
+log = EventLog("shadow.serve")
 
 
 def control_routes(migration: Migration, watch: Watch) -> APIRouter:

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import Any
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shadow.config import ServeSettings
+from shadow.events import EventLog
 from shadow.serve.metrics import HttpMetrics
 from shadow.serve.problems import Problem, problem_of, problem_response
 from shadow.serve.security import HEADERS, Callers
@@ -22,7 +22,7 @@ BODY_WAIT_S_MAX = 30.0
 UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics", "/v1/events", "/v1/status"})
 BODY_TYPES = frozenset({"application/json", "application/octet-stream"})
 
-log = structlog.get_logger("shadow.serve")
+log = EventLog("shadow.serve")
 
 
 class Shell:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from shadow.core.phases import FAISS, POSTGRESQL
+from shadow.events import EventLog
 from shadow.opening import Migration
 from shadow.report.collect import collect
 from shadow.report.model import ParityReport
@@ -29,7 +28,7 @@ SAMPLE_S = 15.0
 SAMPLES_MAX = 2_880
 QUANTILE = 0.95
 
-log = structlog.get_logger("shadow.serve")
+log = EventLog("shadow.serve")
 
 Buckets = Sequence[tuple[float, int]]
 

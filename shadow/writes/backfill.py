@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from shadow.backups.manifest import BEFORE_BACKFILL
 from shadow.backups.taking import take_backup
 from shadow.errors import CutoverRefused, JournalGap, StoreDetached
+from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
@@ -32,7 +31,7 @@ POSTGRESQL_CURSOR = "postgresql"
 # Rows that one transaction copies: what a kill makes the next run repeat.
 BLOCK_ROWS = 2_000
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 Told = Callable[[int, int], None]
 

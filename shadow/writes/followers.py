@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
-
 from shadow.errors import JournalGap
+from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, VectorStoreError
 from vectorstore.types import Change
@@ -28,7 +27,7 @@ __all__ = ["FaissFollower", "PostgresqlFollower", "PostgresqlLink", "PostgresqlS
 
 READ_ENTRIES_MAX = 1_000
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class FaissFollower:

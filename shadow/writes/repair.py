@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import structlog
-
 from shadow.errors import JournalGap
+from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.digests import row_digest
 from vectorstore.faiss.store import FaissStore
@@ -28,7 +27,7 @@ StoreName = Literal["faiss", "postgresql"]
 ATTEMPTS_MAX = 20
 SHA256: Literal["sha256"] = "sha256"
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
-
 from shadow.errors import JournalFull
+from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.backfill import POSTGRESQL_CURSOR
 from shadow.writes.followers import FaissFollower
@@ -18,7 +17,7 @@ __all__ = ["RoomMaker"]
 # Each holder is met once, and others may come up meanwhile.
 ROUNDS_MAX = 8
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class RoomMaker:

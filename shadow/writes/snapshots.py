@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
 from shadow.errors import ForeignIncarnation
+from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from vectorstore.durable import copy_durably, sync_directory
@@ -28,7 +27,7 @@ __all__ = ["BACKFILL_HOLD", "SNAPSHOTS_CURSOR", "SnapshotKeeper"]
 SNAPSHOTS_CURSOR = "snapshots"
 BACKFILL_HOLD = "backfill"
 
-log = structlog.get_logger("shadow")
+log = EventLog()
 
 
 class SnapshotKeeper:
