@@ -32,6 +32,7 @@ LIVE = "live"
 REPLAY = "replay"
 
 BUSY_TIMEOUT_S = 10.0
+UNDER_WAY_S = 5.0
 _BUCKET_BASE = math.log(1.02)
 TIMEOUT_BUCKET = 10_000
 
@@ -149,13 +150,16 @@ class EvidenceView:
     def total(self, era: int, judged: str) -> Tally:
         """The tally over all processes.
 
-        What a process took from its queue and has not finished counts as lost: it may be under way,
-        or it may have died with its process, and only the cautious reading cannot be fooled.
+        What a process took from its queue and has not finished is under way for ``UNDER_WAY_S``; after
+        that it counts as lost, and so as missed: it may have died with its process. If it is finished
+        later after all, it is counted as what it was.
         """
         rows = self._rows(
             "SELECT coalesce(sum(offered), 0), coalesce(sum(sampled), 0), coalesce(sum(dropped), 0),"
-            " coalesce(sum(resolved), 0), coalesce(sum(issued - resolved), 0)"
+            " coalesce(sum(resolved), 0),"
+            " coalesce(sum(CASE WHEN seen_at < ? THEN issued - resolved ELSE 0 END), 0)"
             " FROM tallies WHERE era = ? AND judged = ?",
+            self._clock() - UNDER_WAY_S,
             era,
             judged,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shadow.captures import CaptureBook
 from shadow.config import Settings, load_settings
 from shadow.core.phases import Wanted
+from shadow.eras import open_era
 from shadow.exact_scans import Stores
 from shadow.judging import QueryJudge
 from shadow.mirror import Mirror
@@ -13,7 +14,7 @@ from shadow.router import Router
 from shadow.steward import Steward
 from shadow.writes.followers import FaissFollower
 from shadow.writes.room import RoomMaker
-from vectorstore.errors import StoreUnavailable
+from vectorstore.errors import VectorStoreError
 
 __all__ = ["open_router", "route_through"]
 
@@ -28,15 +29,16 @@ class _EraClock:
         self._looked = False
 
     def number(self) -> int:
-        """Raises StoreUnavailable if there was never an era and PostgreSQL cannot be asked."""
+        """The number of the era in force."""
         known = self._migration.evidence.era()
         if not self._looked:
             try:
                 known = self._migration.look_at_era(self._faiss.store)
                 self._looked = True
-            except StoreUnavailable:
-                if known is None:
-                    raise
+            except VectorStoreError:
+                # Before there ever was an era: what fails now must be counted somewhere. The first
+                # look that succeeds opens another.
+                known = known or open_era(self._migration.evidence, {"postgresql": "never seen"})
         assert known is not None
         return known.number
 

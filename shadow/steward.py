@@ -30,6 +30,7 @@ __all__ = ["Steward"]
 STEP_S = 0.25
 HOUSEKEEPING_S = 5.0
 APPLY_IDLE_S = 1.0
+APPLY_GATHER_S = 0.05
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
 
 log = EventLog()
@@ -108,6 +109,10 @@ class Steward:
     def _apply(self) -> float:
         """One round of the applier: waits for a write, or looks anew after a while."""
         self._written.wait(APPLY_IDLE_S)
+        if self._router.route.postgresql_share == 0:
+            # Nobody reads there yet: one commit for the writes of a moment, instead of one that
+            # competes with the journal's for the disk at each write.
+            self._stopping.wait(APPLY_GATHER_S)
         self._written.clear()
         follower = self._migration.postgresql
         if follower.standing.halted is not None:

@@ -35,7 +35,8 @@ BETS = 16
 _FRACTIONS: Floats = np.arange(1, BETS + 1, dtype=np.float64)[:, None] / BETS
 _LOG_BETS = math.log(BETS)
 # 2^-40: far below what a report prints, reached in 40 halvings.
-_BISECTIONS = 40
+_PRECISION = 2.0**-40
+_LOOKS_MAX = 100
 _QUERIES_MAX = 10**12
 
 
@@ -172,13 +173,26 @@ def _lower_bound(values: Floats, times: Floats, alpha: float) -> float:
     low, high = 0.0, float(values @ times) / total if total else 0.0
     if high <= 0.0:
         return 0.0
-    # At the observed mean itself the evidence is at most 1 (log1p is concave): a bracket.
-    for _ in range(_BISECTIONS):
+    # At the observed mean itself the evidence is at most 1 (log1p is concave): a bracket. Evidence
+    # falls smoothly across it, so false position (the Illinois way: an end that stays twice counts
+    # half) needs about ten looks where halving needs forty.
+    above, below = math.inf, -target
+    rose = fell = False
+    for _ in range(_LOOKS_MAX):
+        if high - low <= _PRECISION:
+            break
         middle = (low + high) / 2.0
-        if middle > 0.0 and _log_evidence(values, times, middle) >= target:
-            low = middle
+        if math.isfinite(above) and math.isfinite(below):
+            middle = low + (high - low) * above / (above - below)
+            # Half the precision inside the bracket, so that both of its ends come near.
+            middle = min(max(middle, low + _PRECISION / 2), high - _PRECISION / 2)
+        found = _log_evidence(values, times, middle) - target
+        if found >= 0.0:
+            low, above, below = middle, found, below / 2.0 if rose else below
+            rose, fell = True, False
         else:
-            high = middle
+            high, above, below = middle, above / 2.0 if fell else above, found
+            rose, fell = False, True
     return low
 
 

@@ -8,10 +8,12 @@ apart one by one. A row that differs because one store is ahead is looked at aga
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from vectorstore.digests import DigestMethod, digest_of, row_digest
+from vectorstore.digests import Digest, DigestMethod, digest_of, row_digest
 from vectorstore.errors import StoreUnavailable
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.digests import best_method, digest_range, digest_rows
@@ -19,7 +21,8 @@ from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["Clean", "CouldNotCheck", "Differs", "Verified", "verify"]
 
-RANGE_ROWS = 10_000
+RANGE_ROWS = 4_000
+RANGES_AT_ONCE = 2
 SUSPECTS_MAX = 100_000
 RECHECK_S_MAX = 30.0
 RECHECK_PAUSE_S = 0.1
@@ -67,6 +70,16 @@ Verified = Clean | Differs | CouldNotCheck
 class _Row:
     seq: int
     digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """The rows after ``after`` up to ``upto`` as FAISS holds them, and the server's digest to come."""
+
+    after: str
+    upto: str | None
+    ours: Mapping[str, _Row]
+    theirs: Future[Digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +135,30 @@ def _suspects(
     """Ids in ranges whose digests differ, if the rows themselves do; and how many rows there are."""
     suspects: list[str] = []
     total, done, after = faiss.count(), 0, ""
-    while True:
-        records = faiss.scan(after=after, limit=RANGE_ROWS)
-        last = len(records) < RANGE_ROWS
-        upto = None if last else records[-1].id
-        ours = {r.id: _Row(r.seq, row_digest(r, method)) for r in records}
-        here = digest_of(row.digest for row in ours.values())
-        if here != digest_range(postgresql, after=after, upto=upto, method=method):
-            suspects += _differing(ours, postgresql, after, upto, method)
-        done += len(records)
-        if on_rows is not None:
-            on_rows(done, max(total, done))
-        if last:
-            return suspects, done
-        after = records[-1].id
+    last = False
+    # The server digests two ranges in connections of its own while this thread digests the next.
+    with ThreadPoolExecutor(RANGES_AT_ONCE, "shadow-verify") as pool:
+        waiting: deque[_Range] = deque()
+        while waiting or not last:
+            if not last:
+                records = faiss.scan(after=after, limit=RANGE_ROWS)
+                last = len(records) < RANGE_ROWS
+                upto = None if last else records[-1].id
+                theirs = pool.submit(
+                    digest_range, postgresql, after=after, upto=upto, method=method
+                )
+                ours = {r.id: _Row(r.seq, row_digest(r, method)) for r in records}
+                waiting.append(_Range(after, upto, ours, theirs))
+                after = upto or after
+            if last or len(waiting) > RANGES_AT_ONCE:
+                one = waiting.popleft()
+                here = digest_of(row.digest for row in one.ours.values())
+                if here != one.theirs.result():
+                    suspects += _differing(one.ours, postgresql, one.after, one.upto, method)
+                done += len(one.ours)
+                if on_rows is not None:
+                    on_rows(done, max(total, done))
+    return suspects, done
 
 
 def _differing(

@@ -7,10 +7,11 @@ numbers in plain decimal notation with their written scale (PostgreSQL documenta
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any
 
 from vectorstore.errors import InvalidInput
@@ -60,20 +61,26 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
 
 
 def _write_object(value: Mapping[Any, Any], parts: list[str], depth: int) -> None:
-    keyed: list[tuple[int, bytes, str]] = []
-    for key in value:
-        if not isinstance(key, str):
-            raise InvalidInput(f"metadata has the key {key!r}; JSON keys are text")
-        encoded = _encode(key)
-        keyed.append((len(encoded), encoded, key))
     parts.append("{")
-    for position, (_, _, key) in enumerate(sorted(keyed)):
+    for position, (key, written) in enumerate(_ordered(tuple(value))):
         if position:
             parts.append(", ")
-        parts.append(_text(key))
-        parts.append(": ")
+        parts.append(written)
         _write(value[key], parts, depth + 1)
     parts.append("}")
+
+
+# The objects of one collection have the same few sets of keys, millions of times.
+@lru_cache(maxsize=1024)
+def _ordered(keys: tuple[Any, ...]) -> tuple[tuple[str, str], ...]:
+    """The keys in canonical order, each with its text and the colon after it."""
+    encoded: list[tuple[int, bytes, str]] = []
+    for key in keys:
+        if not isinstance(key, str):
+            raise InvalidInput(f"metadata has the key {key!r}; JSON keys are text")
+        data = _encode(key)
+        encoded.append((len(data), data, key))
+    return tuple((key, f"{_text(key)}: ") for _, _, key in sorted(encoded))
 
 
 def _encode(text: str) -> bytes:
@@ -87,7 +94,8 @@ def _encode(text: str) -> bytes:
 
 def _text(text: str) -> str:
     _encode(text)
-    return json.dumps(text, ensure_ascii=False)
+    # What json.dumps(text, ensure_ascii=False) comes down to, without an encoder for each text.
+    return encode_basestring(text)
 
 
 def _number(value: float) -> str:

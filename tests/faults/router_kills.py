@@ -104,7 +104,7 @@ class PostgresqlKiller:
                 self.kills["backend"] += 1
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._random.uniform(1.0, 4.0)):
+        while not self._stopping.wait(self._random.uniform(0.3, 1.5)):
             if self._random.random() < 0.5:
                 self.kill_backend()
             else:

@@ -256,7 +256,8 @@ class EmbeddedServer:
                     f"{started.stdout.strip()}\n{reason}"
                 )
             log.write_text("")
-            (self._cluster / "port").unlink(missing_ok=True)
+            if "could not bind" in reason:
+                (self._cluster / "port").unlink(missing_ok=True)
             time.sleep(0.1)
 
     def _free_port(self) -> int:
