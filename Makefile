@@ -27,10 +27,10 @@ demo: setup ## carry the farming handbook through a whole migration, under live 
 	@$(RUN)/shadow demo
 
 test: setup ## run the tests (under 8 minutes)
-	@$(RUN)/python -m pytest -m "not slow"
+	@$(RUN)/python -m pytest -m "not slow" -n 2 --maxprocesses 2
 
 test-all: setup ## run all tests, the long ones too
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -n 2
 
 check: setup ## lint, types and import contracts
 	@$(RUN)/ruff check .

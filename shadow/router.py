@@ -379,14 +379,22 @@ class Router:
                         for seq, (record_id, record) in enumerate(entries, appended.first_seq)
                     ]
                 )
-            # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
-            if self._route.postgresql_share > 0 and not self._breakers[POSTGRESQL].is_open:
-                self._postgresql.follow(
-                    upto=appended.last_seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3
-                )
+            if self._route.postgresql_share > 0:
+                self._bring_to_postgresql(appended.last_seq)
         except Exception as error:  # noqa: BLE001 - the write is durable: a store's failure is not its
             log.warning("apply_later", error=f"{type(error).__name__}: {error}")
         self._on_write()
+
+    def _bring_to_postgresql(self, seq: int) -> None:
+        breaker = self._breakers[POSTGRESQL]
+        # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
+        if breaker.is_open or not self._postgresql.standing.following:
+            return
+        try:
+            self._postgresql.follow(upto=seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3)
+        except StoreUnavailable:
+            breaker.failed()
+            raise
 
     def close(self) -> None:
         """Stop the threads of this process; what is acknowledged stays."""

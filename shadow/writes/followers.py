@@ -245,42 +245,52 @@ class PostgresqlFollower:
     def follow(self, *, upto: int | None = None, deadline: float | None = None) -> int:
         """Apply entries until PostgreSQL reaches ``upto`` (default: the head); return the applied seq.
 
-        Stops early at ``deadline`` (monotonic seconds). Raises StoreUnavailable when the server does
-        not answer. A poison entry halts this applier and raises StoreCorrupt: it is never skipped.
+        Raises StoreUnavailable when the server does not answer. A poison entry halts this applier and
+        raises StoreCorrupt: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
+        longer than until then, neither for the server nor for another thread that is at it.
         """
-        with self._lock:
-            if self.standing.halted is not None:
-                raise StoreCorrupt(self.standing.halted)
-            store = self._link.open() if deadline is None else self._link.store()
-            base = self._journal.base()
-            cursor = store.cursor()
+        if not self._lock.acquire(timeout=-1.0 if deadline is None else _left_s(deadline)):
+            return self.standing.applied_seq
+        try:
+            return self._follow(upto, deadline)
+        finally:
+            self._lock.release()
+
+    def _follow(self, upto: int | None, deadline: float | None) -> int:
+        if self.standing.halted is not None:
+            raise StoreCorrupt(self.standing.halted)
+        store = self._link.open() if deadline is None else self._link.store()
+        base = self._journal.base()
+        cursor = store.cursor(timeout_ms=_left_ms(deadline))
+        self.standing = self._stands(cursor, base)
+        if self._bound is not store and self.standing.state == "following":
+            cursor = store.bind(self._journal.incarnation)
+            self._bound = store
             self.standing = self._stands(cursor, base)
-            if self._bound is not store and self.standing.state == "following":
-                cursor = store.bind(self._journal.incarnation)
-                self._bound = store
-                self.standing = self._stands(cursor, base)
-            applied = cursor.seq
-            if self.standing.state != "following":
-                if deadline is None and self._left_behind(cursor, base):
-                    self.standing = self._stands(store.detach(), base)
-                return applied
-            while upto is None or applied < upto:
-                changes = self._journal.read(applied, self._batch_max)
-                if not changes:
-                    break
-                applied = self._apply(store, changes)
-                self.standing = PostgresqlStanding("following", applied)
-                if deadline is not None and time.monotonic() > deadline:
-                    break
+        applied = cursor.seq
+        if self.standing.state != "following":
+            if deadline is None and self._left_behind(cursor, base):
+                self.standing = self._stands(store.detach(), base)
             return applied
+        while upto is None or applied < upto:
+            changes = self._journal.read(applied, self._batch_max)
+            if not changes:
+                break
+            applied = self._apply(store, changes, _left_ms(deadline))
+            self.standing = PostgresqlStanding("following", applied)
+            if deadline is not None and time.monotonic() > deadline:
+                break
+        return applied
 
     def _left_behind(self, cursor: Cursor, base: int) -> bool:
         """Whether the table follows this history, but the journal was truncated beyond it."""
         return cursor.state == "following" and cursor.seq < base and self._foreign(cursor) is None
 
-    def _apply(self, store: PostgresStore, changes: Sequence[Change]) -> int:
+    def _apply(
+        self, store: PostgresStore, changes: Sequence[Change], timeout_ms: float | None
+    ) -> int:
         try:
-            return store.apply(changes)
+            return store.apply(changes, timeout_ms=timeout_ms)
         except InvalidInput as error:
             why = (
                 f"PostgreSQL refuses a journal entry between {changes[0].seq} and {changes[-1].seq}: "
@@ -290,3 +300,11 @@ class PostgresqlFollower:
             self.standing = PostgresqlStanding("following", changes[0].seq - 1, halted=why)
             log.error("applier_halted", store="postgresql", why=why)
             raise StoreCorrupt(why) from error
+
+
+def _left_s(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
+
+
+def _left_ms(deadline: float | None) -> float | None:
+    return None if deadline is None else _left_s(deadline) * 1e3

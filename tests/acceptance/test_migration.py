@@ -89,7 +89,14 @@ def void(_: object) -> None:
     """For its effect alone."""
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        # One of each kind of side file in the suite, all of them in `make test-all`.
+        name if name in ("bot-flat", "bare") else pytest.param(name, marks=pytest.mark.slow)
+        for name in LAYOUTS
+    ],
+)
 def test_a_layout_goes_through_the_whole_migration(
     layout: str, tmp_path: Path, postgresql_dsn: str, fresh_table: str
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shadow.config import Settings
-from shadow.core.phases import Request, Wanted
+from shadow.core.phases import Phase, Request, Wanted
 from shadow.errors import CutoverRefused
 from shadow.opening import Migration, open_migration
 from shadow.service import open_router
@@ -28,6 +28,8 @@ __all__ = ["DIMENSION", "IDS", "copy_again_and_again", "decide", "record_of", "w
 DIMENSION = 4
 IDS = tuple(f"id-{number}" for number in range(8))
 PAUSE_S = 0.02
+COPY_PAUSE_S = 0.6
+STEPS = 10
 
 
 def record_of(name: str, text: str) -> Record:
@@ -68,7 +70,8 @@ def copy_again_and_again(acks: AckLog, *, settings: Mapping[str, Any]) -> None:
             acks.acknowledge(backfill=number)
         except (CutoverRefused, StoreUnavailable):
             acks.intend(refused=number)
-        time.sleep(PAUSE_S)
+        # Between two copies there must be time for PostgreSQL to be the primary.
+        time.sleep(COPY_PAUSE_S)
 
 
 def decide(acks: AckLog, *, settings: Mapping[str, Any]) -> None:
@@ -79,13 +82,18 @@ def decide(acks: AckLog, *, settings: Mapping[str, Any]) -> None:
         wanted = Wanted.POSTGRESQL if number % 2 == 0 else Wanted.FAISS
         acks.intend(wanted=wanted.value)
         migration.routes.ask(Request(wanted, "worker", "killed at random", "forced by a test"))
-        migration.postgresql.look()
-        migration.lag.refresh()
-        try:
-            migration.cutover.step(who="worker")
-        except StoreUnavailable:
-            acks.intend(refused=number)
-        acks.acknowledge(phase=migration.routes.current().phase.value)
+        for _ in range(STEPS):
+            migration.postgresql.look()
+            migration.lag.refresh()
+            try:
+                migration.cutover.step(who="worker")
+            except StoreUnavailable:
+                acks.intend(refused=number)
+            phase = migration.routes.current().phase
+            if (phase is Phase.POSTGRESQL) == (wanted is Wanted.POSTGRESQL):
+                break
+            time.sleep(PAUSE_S)
+        acks.acknowledge(phase=phase.value)
         faiss.follow()
         migration.snapshots.make(faiss.store, reloads=faiss.reloads)
         migration.journal.truncate(migration.journal.head())

@@ -133,7 +133,7 @@ class PostgresqlDouble(PostgresStore):
         self.server.content = transaction.content
         return result
 
-    def cursor(self) -> Cursor:
+    def cursor(self, *, timeout_ms: float | None = None) -> Cursor:
         self._require()
         return self.server.content.cursor
 

@@ -24,11 +24,11 @@ from shadow.backups import taking
 from shadow.config import Settings
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.errors import CutoverRefused, RouteConflict
+from shadow.writes.repair import repair
 from tests.machine.crashes import Crash, CrashPoint, crashing
 from tests.machine.oracle import DIMENSION, Held, Oracle, record_of
 from tests.machine.process import Process
 from tests.machine.server import Server
-from shadow.writes.repair import repair
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
 from vectorstore.faiss import snapshot as snapshot_files
 from vectorstore.types import Query, Record

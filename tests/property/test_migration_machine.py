@@ -20,7 +20,7 @@ from tests.machine.world import World
 from tests.plugins.tcp_proxy import TcpProxy
 
 PROFILE = settings(
-    max_examples=120,
+    max_examples=80,
     stateful_step_count=40,
     deadline=None,
     database=None,
@@ -40,14 +40,14 @@ def test_no_acknowledged_write_is_ever_lost() -> None:
 
     run_state_machine_as_test(Counting, settings=PROFILE)
     print(dict(sorted(reached.items())))
-    assert reached["drained"] >= 120
-    assert reached["flips"] >= 30
-    assert reached["rollbacks"] >= 10
+    assert reached["drained"] >= 80
+    assert reached["flips"] >= 20
+    assert reached["rollbacks"] >= 5
     assert reached["reads by postgresql"] >= 100
-    assert reached["kills"] >= 100
-    assert reached["retries"] >= 10
-    assert reached["repairs"] >= 5
-    assert reached["torn snapshots found"] >= 5
+    assert reached["kills"] >= 60
+    assert reached["retries"] >= 5
+    assert reached["repairs"] >= 3
+    assert reached["torn snapshots found"] >= 3
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def _run(started: float) -> int:
     shadow = _Commands(config)
 
     _title("2", "The bot opens its store: FAISS answers, farmers ask, an editor writes")
-    backend = ShadowBackend(dimension=embedder.dimension, config=str(config))
+    backend = ShadowBackend(
+        dimension=embedder.dimension, config=str(config), embedding_model=embedder.model
+    )
     traffic = Traffic(backend.store, embedder, different_queries())
     traffic.start()
     try:

@@ -131,9 +131,9 @@ class PostgresStore:
     def applied_seq(self) -> int:
         return self.cursor().seq
 
-    def cursor(self) -> Cursor:
+    def cursor(self, *, timeout_ms: float | None = None) -> Cursor:
         """Which journal the table follows, how far, and in what state."""
-        rows = self._rows(self._queries.cursor, ())
+        rows = self._rows(self._queries.cursor, (), timeout_ms)
         return Cursor(*rows[0])
 
     def bind(self, incarnation: str) -> Cursor:
@@ -165,7 +165,7 @@ class PostgresStore:
         self._incarnation = incarnation
         return cursor
 
-    def apply(self, changes: Sequence[Change]) -> int:
+    def apply(self, changes: Sequence[Change], *, timeout_ms: float | None = None) -> int:
         def apply(connection: BoundedConnection) -> int:
             cursor = locked_cursor(connection, self.names)
             require_following(cursor, self._incarnation, self.settings.table)
@@ -176,7 +176,7 @@ class PostgresStore:
                 move_cursor(connection, self.names, cursor)
             return cursor.seq
 
-        return self.transact(apply)
+        return self.transact(apply, timeout_ms=timeout_ms)
 
     def remember_mark(self, seq: int, mark: int | None) -> None:
         """Note what tells the entry that the cursor stands at from another one of its seq."""
@@ -274,11 +274,11 @@ class PostgresStore:
         send_settings(connection, changes)
         connection.session.update(changes)
 
-    def _rows(self, text: str, parameters: Any) -> list[TupleRow]:
+    def _rows(self, text: str, parameters: Any, timeout_ms: float | None = None) -> list[TupleRow]:
         def fetch(connection: BoundedConnection) -> list[TupleRow]:
             return connection.reader.execute(text, parameters).fetchall()
 
-        return self.read(fetch)
+        return self.read(fetch, timeout_ms=timeout_ms)
 
     def _change_state(self, old: State, new: State) -> Cursor:
         def change(connection: BoundedConnection) -> Cursor:
