@@ -5,6 +5,7 @@ RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MINUTES ?= 10
 SEED ?=
+PYTEST_OPTIONS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check bench bench-full retrieval soak docs clean
@@ -27,7 +28,7 @@ demo: setup ## carry the farming handbook through a whole migration, under live 
 	@$(RUN)/shadow demo
 
 test: setup ## run the tests (under 8 minutes)
-	@$(RUN)/python -m pytest -m "not slow" -n 2 --maxprocesses 2
+	@$(RUN)/python -m pytest -m "not slow" -n 2 $(PYTEST_OPTIONS)
 
 test-all: setup ## run all tests, the long ones too
 	@$(RUN)/python -m pytest -n 2

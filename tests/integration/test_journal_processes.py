@@ -108,8 +108,8 @@ def test_every_process_reads_what_another_acknowledged(tmp_path: Path) -> None:
     """A reader that polls the change signal sees a writer's entries without reopening anything."""
     journal = open_journal(tmp_path / "state")
     version = journal.data_version()
-    harness = KillHarness(tmp_path, writers(tmp_path / "state", 1), seed=1, alive_s_max=0.3)
-    report = harness.run(kills=1)
+    harness = KillHarness(tmp_path, writers(tmp_path / "state", 1), seed=1, alive_s_max=2.0)
+    report = harness.run(kills=4)
     assert journal.data_version() != version
     acknowledged = [e for events in report.acknowledged.values() for e in events]
     assert len(acknowledged) > 0

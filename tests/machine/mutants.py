@@ -64,9 +64,11 @@ def cursor_moved_before_apply() -> Any:
     """The cursor and the rows are two transactions, the cursor first."""
     original = PostgresStore.apply
 
-    def apply(store: PostgresStore, changes: Sequence[Change]) -> int:
+    def apply(
+        store: PostgresStore, changes: Sequence[Change], *, timeout_ms: float | None = None
+    ) -> int:
         with mock.patch.object(postgres_store, "write_changes", lambda *_: None):
-            seq = original(store, changes)
+            seq = original(store, changes, timeout_ms=timeout_ms)
         names = store.names
         store.transact(lambda held: postgresql_double._write_changes(held, names, changes))
         return seq
@@ -79,10 +81,12 @@ def cursor_read_outside_the_lock() -> Any:
     """Where to apply from is read before the lock is held."""
     original = PostgresStore.apply
 
-    def apply(store: PostgresStore, changes: Sequence[Change]) -> int:
+    def apply(
+        store: PostgresStore, changes: Sequence[Change], *, timeout_ms: float | None = None
+    ) -> int:
         early = store.cursor()
         with mock.patch.object(postgres_store, "locked_cursor", lambda *_: early):
-            return original(store, changes)
+            return original(store, changes, timeout_ms=timeout_ms)
 
     return mock.patch.object(PostgresStore, "apply", apply)
 

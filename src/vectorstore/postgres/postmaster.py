@@ -51,7 +51,8 @@ def command_of(pid: int) -> str | None:
     """The command line of a process, or None if this machine has no way to tell."""
     with suppress(OSError, subprocess.SubprocessError):
         shown = subprocess.run(  # noqa: S603 - a fixed command
-            ["ps", "-o", "command=", "-p", str(pid)],  # noqa: S607 - ps is wherever PATH says
+            # Unlimited width: with COLUMNS set, ps would cut the line before the data directory.
+            ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607 - wherever PATH says
             capture_output=True,
             text=True,
             timeout=10,
