@@ -19,11 +19,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from psycopg import conninfo
 
-from tests.fakes.running import Reader, record_of, running, through
+from tests.fakes.running import Reader, record_of, running, through, until
 from tests.faults.router_kills import PostgresqlKiller, check, kill_routers, settings_of
 from tests.faults.tcp_proxy import TcpProxy
 from tests.machine.rules import MigrationMachine
@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     deadline = time.monotonic() + 60 * chosen.minutes
     tally: Counter[str] = Counter()
     rounds: list[tuple[str, Callable[[int], Counter[str]]]] = [
-        ("machine", machine),
         ("kills", lambda number: kills(number, chosen.kills)),
         ("outage", outage),
+        ("machine", machine),
     ]
     while True:
         for name, run in rounds:
@@ -91,6 +91,7 @@ def machine(number: int) -> Counter[str]:
             deadline=None,
             database=None,
             report_multiple_bugs=False,
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -101,7 +102,7 @@ def kills(number: int, count: int) -> Counter[str]:
     """The kill harness, PostgreSQL being killed too."""
     directory = Path(tempfile.mkdtemp(prefix="soak-"))
     cluster = Path(tempfile.mkdtemp(prefix="shadow-soak-"))
-    killer = PostgresqlKiller(cluster, seed=number)
+    killer = PostgresqlKiller(cluster, seed=number, pause_s_max=8.0)
     try:
         chosen = settings_of(directory, killer.dsn)
         with killer.at_work():
@@ -141,6 +142,8 @@ def outage(number: int) -> Counter[str]:
                         reader.acknowledged = migration.router.upsert(records)
                     proxy.switch("pass")
                     rows = migration.proves_equal()
+                    wanted = "postgresql" if primary else "faiss"
+                    until(f"answers by {wanted}", lambda w=wanted: reader.stores[-50:] == [w] * 50)  # type: ignore[misc]
             reader_stores.update(reader.stores)
             head = migration.head()
     finally:

@@ -6,7 +6,6 @@ made by the one process that holds the lock; older ones are pruned only after th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,8 @@ __all__ = ["BACKFILL_HOLD", "SNAPSHOTS_CURSOR", "SnapshotKeeper"]
 
 SNAPSHOTS_CURSOR = "snapshots"
 BACKFILL_HOLD = "backfill"
+# Whoever prunes a snapshot that is being read has just made a newer one.
+LOOKS_MAX = 10
 
 log = EventLog()
 
@@ -57,14 +58,21 @@ class SnapshotKeeper:
         """
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
-        for path in newest_snapshots(self._directory):
-            try:
-                manifest = verify_snapshot(path)
-            except StoreCorrupt as error:
-                log.error("snapshot_damaged", path=str(path), why=str(error))
-                continue
-            self._require_own(path, manifest)
-            return path
+        for _ in range(LOOKS_MAX):
+            pruned = False
+            for path in newest_snapshots(self._directory):
+                try:
+                    manifest = verify_snapshot(path)
+                except StoreCorrupt as error:
+                    if path.exists():
+                        log.error("snapshot_damaged", path=str(path), why=str(error))
+                    else:
+                        pruned = True
+                    continue
+                self._require_own(path, manifest)
+                return path
+            if not pruned:
+                break
         raise StoreCorrupt(
             f"no snapshot under {self._directory} is whole; go back to a backup with `shadow restore`"
         )
@@ -118,7 +126,17 @@ class SnapshotKeeper:
         """The store of the newest good snapshot; the journal after it is the caller's to follow."""
         from vectorstore.faiss.snapshot import load_snapshot
 
-        return load_snapshot(self.newest())
+        for _ in range(LOOKS_MAX):
+            path = self.newest()
+            try:
+                return load_snapshot(path)
+            except StoreCorrupt:
+                if path.exists():
+                    raise
+                # It was pruned while it was read: there is a newer one.
+        raise StoreCorrupt(
+            f"the snapshots under {self._directory} were pruned while they were read"
+        )
 
     def newest_made(self) -> tuple[int, float] | None:
         """Seq and time (Unix seconds) of the newest snapshot, by its name and folder; not verified."""
@@ -158,12 +176,15 @@ class SnapshotKeeper:
         """Write and verify a snapshot, then prune; ``None`` if another process is at it.
 
         ``reloads``: the journal's count when the copy was loaded. A copy from before a repair makes no
-        snapshot. ``wait`` for the other process instead. ``alone``: keep none of the older ones, so
+        snapshot, nor does one that is behind the newest. ``wait`` for the other process instead. ``alone``: keep none of the older ones, so
         that the journal need not reach back to them. Tombstones are cleared away first when there are
         too many.
         """
         with process_lock(self._lock_path, wait=wait) as mine:
             if not mine or (reloads is not None and reloads != self._journal.reloads()):
+                return None
+            if store.applied_seq() < self.newest_seq():
+                # A copy that sleeps: the journal may not hold any more what would have to follow it.
                 return None
             self._compact(store)
             return self._write(store, 1 if alone else self._kept)
@@ -193,7 +214,7 @@ class SnapshotKeeper:
 
     def _prune(self, kept: int) -> None:
         """Remove what is older than the snapshots kept; never one that a backfill is reading."""
-        from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
+        from vectorstore.faiss.snapshot import newest_snapshots, remove_snapshot, verify_snapshot
 
         held = self._journal.holds().get(BACKFILL_HOLD)
         good: list[tuple[int, Path]] = []
@@ -206,6 +227,6 @@ class SnapshotKeeper:
         for _, path in [(0, one) for one in damaged] + [
             (seq, one) for seq, one in good[kept:] if seq != held
         ]:
-            shutil.rmtree(path)
+            remove_snapshot(path)
         oldest = good[:kept][-1][0]
         self._journal.set_cursor(SNAPSHOTS_CURSOR, oldest)

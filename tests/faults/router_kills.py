@@ -58,9 +58,13 @@ def kill_routers(
 
 
 class PostgresqlKiller:
-    """Stops the server at once, or kills one of its backends, at random times; and starts it again."""
+    """Stops the server at once, or kills one of its backends, at random times; and starts it again.
 
-    def __init__(self, directory: Path, *, seed: int) -> None:
+    ``pause_s_max`` is the longest time between two of these.
+    """
+
+    def __init__(self, directory: Path, *, seed: int, pause_s_max: float = 1.5) -> None:
+        self._pause_s_max = pause_s_max
         self._directory = directory
         self._random = random.Random(seed)
         self._stopping = threading.Event()
@@ -104,7 +108,7 @@ class PostgresqlKiller:
                 self.kills["backend"] += 1
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._random.uniform(0.3, 1.5)):
+        while not self._stopping.wait(self._random.uniform(0.3, self._pause_s_max)):
             if self._random.random() < 0.5:
                 self.kill_backend()
             else:

@@ -80,6 +80,8 @@ class World:
                 taking, "_free_name", lambda shelf, _: free_name(shelf, lambda: next(seconds))
             )
         )
+        # Time stands still here: waiting for more writes to come would only take time.
+        self._stack.enter_context(mock.patch("shadow.steward.APPLY_GATHER_S", 0.0))
         self._stack.enter_context(mock.patch("shadow.writes.journal.TRUNCATE_ENTRIES_MAX", 3))
 
     @property
@@ -260,9 +262,11 @@ class World:
     def _check_refusal(self, process: Process, floor: int, error: Exception) -> None:
         """Availability is the OR of both stores: nobody may answer, else the refusal is a defect."""
         self.tally["reads refused"] += 1
+        base = self._base()
 
         def may(applied: int) -> bool:
-            return applied >= floor and self.oracle.fresh(applied, self.now)
+            # The age of an entry that was truncated is not known any more: it counts as too old.
+            return applied >= max(floor, base) and self.oracle.fresh(applied, self.now)
 
         assert not may(process.faiss.store.applied_seq()), f"FAISS may answer: {error}"
         standing = process.migration.postgresql.standing
@@ -314,12 +318,17 @@ class World:
                 self.tally["torn snapshots found"] += 1
 
     def damage_newest(self) -> None:
-        """The newest snapshot goes bad on the disk, while an older one is good and can be gone on from."""
-        base = self._base()
+        """The newest snapshot goes bad on the disk, while another of those that are kept is good.
+
+        One that is older than those may still be there, but the journal is not kept for it.
+        """
+        with closing(sqlite3.connect(self.directory / "journal.db")) as connection:
+            kept = connection.execute("SELECT seq FROM cursor WHERE store = 'snapshots'").fetchone()
+        oldest = 0 if kept is None else int(kept[0])
         good = [
             path
             for path in snapshot_files.newest_snapshots(self.directory / "snapshots")
-            if path.name not in self.damaged and int(path.name.split("-")[1]) >= base
+            if path.name not in self.damaged and int(path.name.split("-")[1]) >= oldest
         ]
         if len(good) >= 2:
             self._damage(good[0])

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,13 @@ from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
 from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.store import FaissStore
 
-__all__ = ["load_snapshot", "newest_snapshots", "verify_snapshot", "write_snapshot"]
+__all__ = [
+    "load_snapshot",
+    "newest_snapshots",
+    "remove_snapshot",
+    "verify_snapshot",
+    "write_snapshot",
+]
 
 INDEX_NAME = "index.faiss"
 RECORDS_NAME = "records.jsonl"
@@ -67,8 +74,20 @@ def newest_snapshots(parent: Path) -> list[Path]:
     """The finished snapshots under ``parent``, the farthest-reaching first."""
     if not parent.is_dir():
         return []
-    finished = [one for one in parent.iterdir() if _NAME.fullmatch(one.name)]
-    return sorted(finished, key=lambda one: (one.name[:29], one.stat().st_mtime_ns), reverse=True)
+    finished: list[tuple[str, int, Path]] = []
+    for one in parent.iterdir():
+        # Another process may remove one between the listing and the look at its age.
+        with suppress(FileNotFoundError):
+            if _NAME.fullmatch(one.name):
+                finished.append((one.name[:29], one.stat().st_mtime_ns, one))
+    return [path for _, _, path in sorted(finished, reverse=True)]
+
+
+def remove_snapshot(path: Path) -> None:
+    """Take a snapshot away at once and whole; the next writer clears up if this is killed halfway."""
+    aside = path.with_name(f"{_ASIDE}{path.name}")
+    path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def verify_snapshot(path: Path) -> Manifest:
@@ -91,7 +110,7 @@ def load_snapshot(path: Path) -> FaissStore:
         live[dead] = False
         rows = _rows(path / RECORDS_NAME, live.tolist(), dead, manifest.wide_integers)
         collection = Collection(index, rows, manifest.metric)
-    except (RuntimeError, ValueError, KeyError, IndexError, StopIteration, Unsupported) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, StopIteration, Unsupported) as error:
         raise StoreCorrupt(f"{path}: its parts do not fit together ({error})") from error
     if len(rows.position) != manifest.rows or index.dimension != manifest.dimension:
         raise StoreCorrupt(f"{path}: holds {len(rows.position):,} records, not {manifest.rows:,}")
