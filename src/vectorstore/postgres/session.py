@@ -40,7 +40,7 @@ def start_session(
         "hnsw.ef_search": settings.ef_search,
         "enable_seqscan": 1,
     }
-    register_vectors(connection)
+    connection.vector_oid = register_vectors(connection)
 
 
 def server_timeout_ms(allowed_ms: float) -> int:
