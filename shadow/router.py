@@ -370,28 +370,32 @@ class Router:
     def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
         """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""
         try:
+            own: list[Change] = []
             if appended.replayed:
                 self._faiss.follow()
             else:
-                self._faiss.apply_own(
-                    [
-                        Change(seq, record_id, None if record is None else replace(record, seq=seq))
-                        for seq, (record_id, record) in enumerate(entries, appended.first_seq)
-                    ]
-                )
-            if self._route.postgresql_share > 0:
-                self._bring_to_postgresql(appended.last_seq)
+                own = [
+                    Change(seq, name, record and replace(record, seq=seq), self._journal.mark)
+                    for seq, (name, record) in enumerate(entries, appended.first_seq)
+                ]
+                self._faiss.apply_own(own)
+            if self._route.postgresql_share > 0 and self._bring_to_postgresql(
+                appended.last_seq, own
+            ):
+                return
         except Exception as error:  # noqa: BLE001 - the write is durable: a store's failure is not its
             log.warning("apply_later", error=f"{type(error).__name__}: {error}")
         self._on_write()
 
-    def _bring_to_postgresql(self, seq: int) -> None:
+    def _bring_to_postgresql(self, seq: int, own: Sequence[Change]) -> bool:
+        """Whether PostgreSQL has the write ``seq`` now; ``own`` are the entries that end with it."""
         breaker = self._breakers[POSTGRESQL]
         # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
         if breaker.is_open or not self._postgresql.standing.following:
-            return
+            return False
+        deadline = time.monotonic() + APPLY_OWN_MS_MAX / 1e3
         try:
-            self._postgresql.follow(upto=seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3)
+            return self._postgresql.follow(upto=seq, deadline=deadline, own=own) >= seq
         except StoreUnavailable:
             breaker.failed()
             raise

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["FaissFollower", "PostgresqlFollower", "PostgresqlLink", "PostgresqlStanding"]
 
 READ_ENTRIES_MAX = 1_000
+# For so long a writer takes it that the table still stands where it was last seen to. What it then
+# sends is refused by the table itself if that is not so.
+LOOK_AGE_S_MAX = 1.0
 
 log = EventLog()
 
@@ -184,6 +187,8 @@ class PostgresqlFollower:
         self._batch_max = batch_max
         self._lock = threading.Lock()
         self._bound: PostgresStore | None = None
+        self._looked_at = -LOOK_AGE_S_MAX
+        self._mark: int | None = None
         self.standing = PostgresqlStanding("unavailable", 0)
 
     def lost(self, why: str) -> None:
@@ -242,24 +247,41 @@ class PostgresqlFollower:
             return f"its write {cursor.seq} is another one than this journal's"
         return None
 
-    def follow(self, *, upto: int | None = None, deadline: float | None = None) -> int:
+    def follow(
+        self,
+        *,
+        upto: int | None = None,
+        deadline: float | None = None,
+        own: Sequence[Change] = (),
+    ) -> int:
         """Apply entries until PostgreSQL reaches ``upto`` (default: the head); return the applied seq.
 
-        Raises StoreUnavailable when the server does not answer. A poison entry halts this applier and
+        ``own``: entries that the caller has just appended, which need not be read back. Raises
+        StoreUnavailable when the server does not answer. A poison entry halts this applier and
         raises StoreCorrupt: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
         longer than until then, neither for the server nor for another thread that is at it.
         """
         if not self._lock.acquire(timeout=-1.0 if deadline is None else _left_s(deadline)):
             return self.standing.applied_seq
         try:
-            return self._follow(upto, deadline)
+            standing = self.standing
+            if upto is not None and standing.following and standing.applied_seq >= upto:
+                # Another thread's batch had it while this one waited.
+                return standing.applied_seq
+            return self._follow(upto, deadline, own)
+        except VectorStoreError:
+            self._looked_at = -LOOK_AGE_S_MAX
+            raise
         finally:
             self._lock.release()
 
-    def _follow(self, upto: int | None, deadline: float | None) -> int:
+    def _follow(self, upto: int | None, deadline: float | None, own: Sequence[Change]) -> int:
         if self.standing.halted is not None:
             raise StoreCorrupt(self.standing.halted)
         store = self._link.open() if deadline is None else self._link.store()
+        known = self._bound is store and self.standing.state == "following"
+        if deadline is not None and known and time.monotonic() - self._looked_at < LOOK_AGE_S_MAX:
+            return self._bring(store, self.standing.applied_seq, upto, deadline, own)
         base = self._journal.base()
         cursor = store.cursor(timeout_ms=_left_ms(deadline))
         self.standing = self._stands(cursor, base)
@@ -272,11 +294,28 @@ class PostgresqlFollower:
             if deadline is None and self._left_behind(cursor, base):
                 self.standing = self._stands(store.detach(), base)
             return applied
+        self._looked_at = time.monotonic()
+        self._mark = self._journal.mark_at(applied)
+        return self._bring(store, applied, upto, deadline, own)
+
+    def _bring(
+        self,
+        store: PostgresStore,
+        applied: int,
+        upto: int | None,
+        deadline: float | None,
+        own: Sequence[Change],
+    ) -> int:
+        """Apply what follows ``applied``, in batches."""
         while upto is None or applied < upto:
-            changes = self._journal.read(applied, self._batch_max)
+            changes: Sequence[Change] = own
+            if not own or own[0].seq != applied + 1:
+                changes = self._journal.read(applied, self._batch_max)
             if not changes:
                 break
             applied = self._apply(store, changes, _left_ms(deadline))
+            # It may have been farther than these entries, on one whose mark is not known here.
+            self._mark = changes[-1].mark if applied == changes[-1].seq else None
             self.standing = PostgresqlStanding("following", applied)
             if deadline is not None and time.monotonic() > deadline:
                 break
@@ -290,7 +329,7 @@ class PostgresqlFollower:
         self, store: PostgresStore, changes: Sequence[Change], timeout_ms: float | None
     ) -> int:
         try:
-            return store.apply(changes, timeout_ms=timeout_ms)
+            return store.apply(changes, after_mark=self._mark, timeout_ms=timeout_ms)
         except InvalidInput as error:
             why = (
                 f"PostgreSQL refuses a journal entry between {changes[0].seq} and {changes[-1].seq}: "

@@ -94,6 +94,11 @@ class Journal:
         """The id of this history; a restore starts another one."""
         return self._appender.incarnation
 
+    @property
+    def mark(self) -> int:
+        """The mark of the entries that this process appends."""
+        return self._appender.mark
+
     def vectors(self) -> tuple[int, Metric]:
         """Dimension and metric of the vectors, as bound."""
         with self._file.reading() as connection:

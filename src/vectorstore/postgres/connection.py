@@ -13,7 +13,7 @@ import psycopg
 from psycopg import abc
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
-from psycopg.errors import error_from_result
+from psycopg.errors import InvalidSqlStatementName, error_from_result
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
@@ -45,13 +45,14 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     ``deadline`` is a ``time.monotonic()`` value, or None for no limit. ``replies`` counts the
     exchanges under a deadline in which the server was heard, since it was last set to 0. ``session``
     remembers the session settings that were sent, so that they are sent again only when they change.
-    ``vector_oid`` is the type's number in this database. ``reader`` is a cursor to use again and again:
+    ``vector_oid`` and ``vector_array_oid`` are the types' numbers in this database. ``reader`` is a cursor to use again and again:
     what it has learnt about types costs a new one 50 microseconds.
     """
 
     deadline: float | None = None
     replies: int = 0
     vector_oid: int = 0
+    vector_array_oid: int = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -64,20 +65,21 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         # Made on first use: a cursor copies the types that its connection knows by then.
         return self.cursor(binary=True)
 
-    def fetch(self, text: str, types: Sequence[int], values: Sequence[bytes]) -> list[TupleRow]:
-        """The rows of a reading statement, binary both ways; prepared on first use, outside pipelines.
+    def fetch(
+        self, text: str, types: Sequence[int], values: Sequence[bytes | None]
+    ) -> list[TupleRow]:
+        """The rows of a statement, binary both ways; prepared on first use, outside pipelines.
 
         ``text`` numbers its parameters ($1, ..), ``types`` are their types' numbers. What a cursor does
-        for every kind of statement costs a short read more time than its answer takes to decode, so
+        for every kind of statement costs a short one more time than its answer takes to decode, so
         this speaks to libpq itself. Raises what a cursor would.
         """
-        name = self._names_by_text.get(text)
-        if name is None:
-            name = self._prepare(text, types)
-        self.pgconn.send_query_prepared(
-            name, values, [Format.BINARY] * len(values), result_format=Format.BINARY
-        )
-        result = self._result(ExecStatus.TUPLES_OK)
+        try:
+            result = self._run(self._names_by_text.get(text), text, types, values)
+        except InvalidSqlStatementName:
+            # The driver deallocates everything after a rollback and after some commands of schema.
+            self._names_by_text.clear()
+            result = self._run(None, text, types, values)
         self._loading.set_pgresult(result)
         return self._loading.load_rows(0, result.ntuples, tuple)
 
@@ -85,6 +87,21 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     def _loading(self) -> abc.Transformer:
         # Made on first use, like the reader.
         return Transformer(self)
+
+    def _run(
+        self,
+        name: bytes | None,
+        text: str,
+        types: Sequence[int],
+        values: Sequence[bytes | None],
+    ) -> PGresult:
+        self.pgconn.send_query_prepared(
+            name or self._prepare(text, types),
+            values,
+            [Format.BINARY] * len(values),
+            result_format=Format.BINARY,
+        )
+        return self._result(ExecStatus.TUPLES_OK)
 
     def _prepare(self, text: str, types: Sequence[int]) -> bytes:
         if len(self._names_by_text) >= _PREPARED_MAX:

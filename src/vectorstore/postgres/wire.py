@@ -26,12 +26,10 @@ def vector_bytes(vector: Vector) -> bytes:
     return _DIMENSION_AND_FLAGS.pack(len(vector), 0) + vector.astype(">f4").tobytes()
 
 
-def register_vectors(connection: psycopg.Connection[Any]) -> int:
+def register_vectors(connection: psycopg.Connection[Any]) -> TypeInfo:
     """Teach a connection to exchange NumPy arrays as ``vector`` and to read jsonb quickly.
 
-    Returns the number that the type has in this database.
-
-    Raises psycopg.ProgrammingError if the database has no vector type.
+    Returns what the type is called by in this database. Raises psycopg.ProgrammingError if the database has no vector type.
     """
     register_vector(connection)
     info = TypeInfo.fetch(connection, "vector")
@@ -39,7 +37,7 @@ def register_vectors(connection: psycopg.Connection[Any]) -> int:
         raise psycopg.ProgrammingError("type vector not found")
     connection.adapters.register_loader(info.oid, _ArrayLoader)
     connection.adapters.register_loader("jsonb", _JsonbLoader)
-    return info.oid
+    return info
 
 
 class _ArrayLoader(Loader):
