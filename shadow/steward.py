@@ -125,7 +125,9 @@ class Steward:
     def _apply_once(self) -> float:
         follower = self._migration.postgresql
         try:
-            follower.follow()
+            # A writer that brought its own writes leaves nothing to do.
+            if not follower.is_level(self._migration.lag.head()):
+                follower.follow()
         except VectorStoreError as error:
             follower.lost(str(error))
             log.warning("applier_waits", store="postgresql", why=str(error))

@@ -61,10 +61,12 @@ class FaissFollower:
         A copy that slept past a truncation is replaced by the newest snapshot. Raises StoreCorrupt if
         no snapshot reaches what the journal still holds.
         """
-        if self._journal.reloads() != self.reloads:
+        reloads, head = self._journal.reloads_and_head()
+        if reloads != self.reloads:
             self._replace()
         with self._lock:
-            return self._follow()
+            applied = self.store.applied_seq()
+            return applied if applied == head else self._follow()
 
     def apply_own(self, changes: Sequence[Change]) -> int:
         """Apply changes that this process has just appended, without reading them back."""
@@ -246,6 +248,12 @@ class PostgresqlFollower:
         if mark is not None and cursor.mark is not None and mark != cursor.mark:
             return f"its write {cursor.seq} is another one than this journal's"
         return None
+
+    def is_level(self, head: int) -> bool:
+        """Whether PostgreSQL had applied everything up to ``head`` when it was last looked at, just now."""
+        standing = self.standing
+        fresh = time.monotonic() - self._looked_at < LOOK_AGE_S_MAX
+        return fresh and standing.state == "following" and standing.applied_seq >= head
 
     def follow(
         self,

@@ -318,6 +318,12 @@ class Journal:
         with self._file.reading() as connection:
             return int(connection.execute("SELECT reloads FROM state").fetchone()[0])
 
+    def reloads_and_head(self) -> tuple[int, int]:
+        """:meth:`reloads` and :meth:`head` in one look."""
+        with self._file.reading() as connection:
+            found = connection.execute("SELECT reloads, head FROM state").fetchone()
+        return int(found[0]), int(found[1])
+
     def ask_reload(self) -> None:
         """Ask every process to load its FAISS copy anew from the newest snapshot."""
         with self._file.writing() as connection:
