@@ -121,10 +121,13 @@ class Router:
         Raises InvalidInput for a bad query, DeadlineExceeded or StoreUnavailable with both stores'
         reasons when neither may answer before the deadline.
         """
+        # Every microsecond here is on the path of every query: hence the plain comparisons.
         route = self._route
-        first = self._draw(route)
-        sampled = self._mirror.samples(route)
-        floor = max(self._acknowledged, route.flip_seq, query.min_seq)
+        first = FAISS if route.postgresql_share <= 0.0 else self._draw(route)
+        sampled = route.mirrors and self._mirror.samples(route)
+        floor = self._floor(route)
+        if query.min_seq > floor:
+            floor = query.min_seq
         if first == POSTGRESQL and query.timeout_ms is None:
             query = replace(query, timeout_ms=self._settings.timeout_ms)
         started = time.perf_counter()
@@ -137,12 +140,12 @@ class Router:
             if sampled:
                 self._mirror.offer_failure(route, query, first)
         else:
-            elapsed_ms = (time.perf_counter() - started) * 1e3
+            ended = time.perf_counter()
             refused = self._refusal(answer.applied_seq, floor)
             if refused is None:
                 self._breakers[first].succeeded()
                 if sampled:
-                    self._mirror.offer(route, query, answer, elapsed_ms)
+                    self._mirror.offer(route, query, answer, (ended - started) * 1e3)
                 return answer
             # Not a failure: it is behind, which lag tells, and the other store answers meanwhile.
             why = refused
@@ -156,7 +159,7 @@ class Router:
             return []
         route = self._route
         first = self._draw(route)
-        floor = max(self._acknowledged, route.flip_seq, *(query.min_seq for query in queries))
+        floor = max(self._floor(route), *(query.min_seq for query in queries))
         sampled = [self._mirror.samples(route) for _ in queries]
         started = time.perf_counter()
         try:
@@ -223,12 +226,17 @@ class Router:
     def _read(self, ask: Callable[[Replica], T]) -> T:
         route = self._route
         first = self._draw(route)
-        floor = max(self._acknowledged, route.flip_seq)
+        floor = self._floor(route)
         started = time.perf_counter()
         outcome = self._try(first, floor, ask)
         if isinstance(outcome, _Refused):
             return self._otherwise(first, outcome.why, floor, started, None, ask)
         return outcome
+
+    def _floor(self, route: Route) -> int:
+        """The seq that an answer of this process must reach, under this route."""
+        acknowledged = self._acknowledged
+        return acknowledged if acknowledged > route.flip_seq else route.flip_seq
 
     def _draw(self, route: Route) -> str:
         share = route.postgresql_share
