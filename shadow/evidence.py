@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
-from shadow.evidence_view import LIVE, REPLAY, Era, EvidenceView, Verification, latency_bucket
+from shadow.evidence_view import (
+    LIVE,
+    REPLAY,
+    Era,
+    EvidenceView,
+    Verification,
+    distinct_queries,
+    latency_bucket,
+)
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["EvidenceBook", "Observed"]
@@ -172,10 +180,7 @@ class EvidenceBook(EvidenceView):
     def _record_details(
         self, connection: sqlite3.Connection, era: int, source: str, batch: Sequence[Observed]
     ) -> None:
-        known = connection.execute(
-            "SELECT count(*) FROM queries WHERE era = ? AND source = ?", (era, source)
-        ).fetchone()[0]
-        if known < QUERIES_COUNTED_MAX:
+        if distinct_queries(connection, era, source) < QUERIES_COUNTED_MAX:
             connection.executemany(
                 "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
                 [(era, source, one.query_digest) for one in batch if "recall" in one.figures],
