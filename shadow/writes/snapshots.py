@@ -212,6 +212,10 @@ class SnapshotKeeper:
     def _write(self, store: FaissStore, kept: int) -> Path:
         from vectorstore.faiss.snapshot import verify_snapshot, write_snapshot
 
+        if SNAPSHOTS_CURSOR not in self._journal.cursors():
+            # Before the first one is there: nobody may cut off what comes after a snapshot, not even
+            # if this process dies before it can say how far the snapshot reaches.
+            self._journal.set_cursor(SNAPSHOTS_CURSOR, self._journal.base())
         path = write_snapshot(store, self._directory, incarnation=self._journal.incarnation)
         verify_snapshot(path)
         self._prune(kept)

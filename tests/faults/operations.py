@@ -14,7 +14,17 @@ from shadow.opening import Migration, open_migration
 from shadow.writes.backfill import POSTGRESQL_CURSOR
 from shadow.writes.backfill import backfill as fill
 
-__all__ = ["HELD", "backfill", "finalize", "flip", "restore", "roll_back", "snapshot", "truncate"]
+__all__ = [
+    "HELD",
+    "backfill",
+    "begin",
+    "finalize",
+    "flip",
+    "restore",
+    "roll_back",
+    "snapshot",
+    "truncate",
+]
 
 # A hold that keeps a running router from cutting the journal before the operation does.
 HELD = "killed inside it"
@@ -27,6 +37,12 @@ def _opened(settings: Mapping[str, Any]) -> Iterator[Migration]:
         yield migration
     finally:
         migration.close()
+
+
+def begin(settings: Mapping[str, Any]) -> None:
+    """Open the migration, the first time."""
+    with _opened(settings):
+        pass
 
 
 def flip(settings: Mapping[str, Any]) -> None:

@@ -12,14 +12,25 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from shadow.core.phases import Phase
 from tests.fakes.running import Reader, Running, record_of, running, until
 from tests.faults.operations import HELD
 from tests.plugins.killing import Killing, Point
+from tests.plugins.migrations import SmallMigration, record
 
 OPERATIONS = "tests.faults.operations"
 
 SNAPSHOT = "vectorstore.faiss.snapshot"
+BEGINNING = [
+    Point("shadow.opening:_begin"),
+    Point("shadow.writes.journal:Journal.bind", after=True),
+    Point(f"{SNAPSHOT}:write_snapshot"),
+    Point(f"{SNAPSHOT}:write_snapshot", after=True),
+    Point(f"{SNAPSHOT}:verify_snapshot", nth=2),
+    Point("shadow.writes.journal:Journal.set_cursor", after=True),
+]
 TRIES_MAX = 20
 DECIDING = [
     Point("shadow.routes:RouteBook._note", nth=2),
@@ -139,3 +150,17 @@ def test_kills_inside_each_operation_lose_nothing(
         base, head = journal.base(), migration.head()
         assert base > 0
         assert len(journal.read(base, head)) == head - base
+
+
+@pytest.mark.parametrize("point", BEGINNING, ids=str)
+def test_a_kill_at_the_very_beginning_loses_nothing(
+    small_migration: SmallMigration, killing: Killing, point: Point
+) -> None:
+    """Who dies over the first snapshot leaves a directory that the next process uses, and whose journal
+    is not cut off beyond what the snapshots hold."""
+    killing.cut_short(f"{OPERATIONS}:begin", point, small_migration.settings)
+    with small_migration.routed() as router, small_migration.opened() as migration:
+        seq = router.upsert([record("first")])
+        migration.journal.truncate(seq)
+    with small_migration.routed() as router:
+        assert [one.seq for one in router.get(["first"])] == [seq]
