@@ -115,7 +115,7 @@ class Steward:
             self._stopping.wait(APPLY_GATHER_S)
         self._written.clear()
         follower = self._migration.postgresql
-        if follower.standing.halted is not None:
+        if follower.standing.halted is not None and follower.look().halted is not None:
             return BACKOFF_S_MAX
         try:
             return self._apply_once()
