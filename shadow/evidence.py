@@ -67,10 +67,12 @@ class EvidenceBook(EvidenceView):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back by itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def open_era(self, fingerprint: str, settings: Mapping[str, Any], *, why: str) -> Era:
         """The current era if its fingerprint is this one, else a new era."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shadow.errors import JournalGap
+from shadow.errors import JournalGap, PoisonEntry
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, VectorStoreError
@@ -179,6 +179,18 @@ class PostgresqlStanding:
         """Whether PostgreSQL holds a complete copy that follows the journal."""
         return self.state in ("following", "final") and self.halted is None
 
+    @property
+    def counts(self) -> bool:
+        """Whether ``applied_seq`` counts in this journal: as last seen, if it cannot be asked now."""
+        return self.state in ("following", "final") or (
+            self.state == "unavailable" and self.applied_seq > 0
+        )
+
+    def lost(self, why: str) -> PostgresqlStanding:
+        """The same when it cannot be reached any more, or does not fit."""
+        applied_seq = self.applied_seq if self.counts else 0
+        return PostgresqlStanding("unavailable", applied_seq, self.halted, why)
+
 
 class PostgresqlFollower:
     """Applies the journal to PostgreSQL in batches; each batch and its cursor are one transaction."""
@@ -191,15 +203,13 @@ class PostgresqlFollower:
         self._bound: PostgresStore | None = None
         self._looked_at = -LOOK_AGE_S_MAX
         self._mark: int | None = None
+        self._poison_seq = 0
         self.standing = PostgresqlStanding("unavailable", 0)
 
     def lost(self, why: str) -> None:
         """Take note that PostgreSQL cannot be reached or does not fit."""
         with self._lock:
-            before = self.standing
-            self.standing = PostgresqlStanding(
-                "unavailable", before.applied_seq, before.halted, why
-            )
+            self.standing = self.standing.lost(why)
 
     def look(self) -> PostgresqlStanding:
         """Read the cursor from the server."""
@@ -207,9 +217,7 @@ class PostgresqlFollower:
         try:
             cursor = self._link.open().cursor()
         except VectorStoreError as error:
-            self.standing = PostgresqlStanding(
-                "unavailable", self.standing.applied_seq, self.standing.halted, str(error)
-            )
+            self.standing = self.standing.lost(str(error))
         else:
             self.standing = self._stands(cursor, base)
         return self.standing
@@ -219,7 +227,8 @@ class PostgresqlFollower:
 
         ``base`` was read before the cursor, so that what was truncated meanwhile does not count.
         """
-        halted = self.standing.halted
+        # A backfill, or a process that was started after the row was mended, may have passed it.
+        halted = self.standing.halted if cursor.seq < self._poison_seq else None
         state, why = cursor.state, None
         if state == "detached":
             why = (
@@ -266,7 +275,7 @@ class PostgresqlFollower:
 
         ``own``: entries that the caller has just appended, which need not be read back. Raises
         StoreUnavailable when the server does not answer. A poison entry halts this applier and
-        raises StoreCorrupt: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
+        raises PoisonEntry: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
         longer than until then, neither for the server nor for another thread that is at it.
         """
         if not self._lock.acquire(timeout=-1.0 if deadline is None else _left_s(deadline)):
@@ -285,7 +294,7 @@ class PostgresqlFollower:
 
     def _follow(self, upto: int | None, deadline: float | None, own: Sequence[Change]) -> int:
         if self.standing.halted is not None:
-            raise StoreCorrupt(self.standing.halted)
+            raise PoisonEntry(self.standing.halted)
         store = self._link.open() if deadline is None else self._link.store()
         known = self._bound is store and self.standing.state == "following"
         if deadline is not None and known and time.monotonic() - self._looked_at < LOOK_AGE_S_MAX:
@@ -339,14 +348,22 @@ class PostgresqlFollower:
         try:
             return store.apply(changes, after_mark=self._mark, timeout_ms=timeout_ms)
         except InvalidInput as error:
+            if len(changes) > 1:
+                # What comes before the one that is refused is applied, and that one is named.
+                for change in changes:
+                    self._apply(store, [change], timeout_ms)
+                    self._mark = change.mark
+                return changes[-1].seq
+            poison = changes[0]
             why = (
-                f"PostgreSQL refuses a journal entry between {changes[0].seq} and {changes[-1].seq}: "
-                f"{error}. Its applier has stopped and skips nothing; mend the row and restart, or "
-                "run `shadow backfill` again"
+                f"PostgreSQL refuses the journal's entry {poison.seq} (id {poison.id!r}): {error}. Its "
+                "applier has stopped before it and skips nothing. Mend what refuses it and restart, or "
+                "fill the table anew by `shadow backfill`"
             )
-            self.standing = PostgresqlStanding("following", changes[0].seq - 1, halted=why)
+            self._poison_seq = poison.seq
+            self.standing = PostgresqlStanding("following", poison.seq - 1, halted=why)
             log.error("applier_halted", store="postgresql", why=why)
-            raise StoreCorrupt(why) from error
+            raise PoisonEntry(why) from error
 
 
 def _left_s(deadline: float) -> float:

@@ -8,6 +8,7 @@ of them committed the others can read at once. Records arrive here as ``normalis
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 import uuid
@@ -330,11 +331,17 @@ class Journal:
             connection.execute("UPDATE state SET reloads = reloads + 1")
 
     def copy_to(self, path: Path) -> tuple[int, int]:
-        """Write a consistent, synced copy to the new file ``path``; the copy's base and head."""
+        """Write a consistent, synced copy to the new file ``path``; the copy's base and head.
+
+        Raises OSError if the copy finds no room.
+        """
         with self._file.reading() as connection:
             base, head = connection.execute("SELECT base, head FROM state").fetchone()
             with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-                connection.backup(copy)
+                try:
+                    connection.backup(copy)
+                except sqlite3.Error as error:
+                    raise OSError(errno.EIO, f"the journal could not be copied: {error}") from error
         path.chmod(0o600)
         with path.open("rb") as file:
             sync_file(file.fileno())
