@@ -6,9 +6,13 @@ than the index would, and answers perfectly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.bench import Bench
 from benchmarks.interleave import Side, interleave, ratio
 from benchmarks.stores import filled_table
+from vectorstore.postgres.store import PostgresStore
+from vectorstore.types import Query
 
 __all__ = ["crossing"]
 
@@ -26,14 +30,10 @@ def crossing(bench: Bench) -> None:
     for rows in ROWS[bench.scale.name]:
         data = bench.data(rows, 1536)
         queries = [data.query(number) for number in range(len(data.queries))]
-        count = len(queries)
         exact = filled_table(bench.dsn, data, exact_rows_max=rows)
         indexed = filled_table(bench.dsn, data, exact_rows_max=0)
         stores = {"PostgreSQL, exact": exact, "PostgreSQL, HNSW": indexed}
-        sides = {
-            name: Side(lambda n, store=store: store.search(queries[n % count]))  # type: ignore[misc]
-            for name, store in stores.items()
-        }
+        sides = {name: _searching(store, queries) for name, store in stores.items()}
         found = interleave(sides, rounds=bench.scale.rounds(9), calls=40)
         recalls = {
             name: (
@@ -50,3 +50,8 @@ def crossing(bench: Bench) -> None:
         )
         exact.close()
         indexed.close()
+
+
+def _searching(store: PostgresStore, queries: Sequence[Query]) -> Side:
+    count = len(queries)
+    return Side(lambda n: store.search(queries[n % count]))
