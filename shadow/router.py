@@ -135,6 +135,8 @@ class Router:
             answer = self._store(first).search(query)
         except (InvalidInput, Unsupported):
             raise
+        except _NotAskedYet as starting:
+            why = str(starting)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = self._failed(first, error)
             if sampled:
@@ -166,6 +168,8 @@ class Router:
             answers = self._store(first).search_many(queries)
         except (InvalidInput, Unsupported):
             raise
+        except _NotAskedYet as starting:
+            why = str(starting)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = self._failed(first, error)
         else:
@@ -255,8 +259,10 @@ class Router:
             if self._route.phase is Phase.FINAL or self._postgresql.standing.state == "final":
                 raise StoreUnavailable("the migration is final: faiss follows no more")
             return self._faiss.store
-        if not self._postgresql.standing.following:
-            standing = self._postgresql.standing
+        standing = self._postgresql.standing
+        if not standing.asked:
+            raise _NotAskedYet("this process has not asked postgresql yet")
+        if not standing.following:
             raise StoreUnavailable(
                 f"postgresql does not follow the journal ({standing.error or standing.state})"
             )
@@ -289,6 +295,8 @@ class Router:
             result = ask(store)
         except (InvalidInput, Unsupported):
             raise
+        except _NotAskedYet as starting:
+            return _Refused(str(starting))
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             return _Refused(self._failed(name, error))
         self._breakers[name].succeeded()
@@ -413,6 +421,10 @@ class Router:
         if self._open:
             self._open = False
             self._on_close()
+
+
+class _NotAskedYet(StoreUnavailable):
+    """A process that is still connecting says nothing against the store: not a failure of its."""
 
 
 class _Refused:

@@ -166,13 +166,15 @@ class PostgresqlStanding:
     """How PostgreSQL stands to the journal, as this process last saw it.
 
     ``state``: the cursor's state, ``unavailable``, or ``foreign`` (it follows another history than
-    this journal's). ``halted``: why its applier stopped for good.
+    this journal's). ``halted``: why its applier stopped for good. ``asked``: false until the first
+    attempt to ask it has ended.
     """
 
     state: str
     applied_seq: int
     halted: str | None = None
     error: str | None = None
+    asked: bool = True
 
     @property
     def following(self) -> bool:
@@ -204,7 +206,7 @@ class PostgresqlFollower:
         self._looked_at = -LOOK_AGE_S_MAX
         self._mark: int | None = None
         self._poison_seq = 0
-        self.standing = PostgresqlStanding("unavailable", 0)
+        self.standing = PostgresqlStanding("unavailable", 0, asked=False)
 
     def lost(self, why: str) -> None:
         """Take note that PostgreSQL cannot be reached or does not fit."""

@@ -164,3 +164,36 @@ def test_a_sick_primary_is_met_by_faiss(
         }
     finally:
         decide.close()
+
+
+def test_a_process_that_starts_says_nothing_against_the_primary(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """While a new process is still connecting, FAISS answers there; none of these reads counts as a
+    failure of PostgreSQL, which would roll the migration back at every deployment."""
+    decide = open_migration(settings)
+    started: Router | None = None
+    try:
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        proxy.switch("slow", latency_ms=10)
+        started = open_router(settings)
+        assert started.route.phase is Phase.POSTGRESQL
+        assert started.search(queries()[0]).store == "faiss"
+        asked = iter(range(1_000_000))
+        one = queries(300)
+        until(
+            "an answer by PostgreSQL in the new process",
+            lambda: started.search(one[next(asked) % 300]).store == "postgresql",
+        )
+        proxy.switch("pass")
+        until("an answer at once", lambda: started.search(one[0]).store == "postgresql")
+        started._mirror.drain(DEADLINE_S)
+        era = decide.evidence.era()
+        failed = decide.evidence.latencies(0 if era is None else era.number, "postgresql")
+        assert [n for ms, n in failed if ms == float("inf")] == []
+        assert decide.routes.current().phase is Phase.POSTGRESQL
+    finally:
+        decide.close()
+        if started is not None:
+            started.close()
