@@ -170,6 +170,8 @@ class Mirror:
                 try:
                     self._work(batch)
                 except Exception as error:  # noqa: BLE001 - evidence may be lost, the thread may not
+                    if self._abandoned:
+                        return
                     log.error("mirror_failed", error=f"{type(error).__name__}: {error}")
             if self._queue.empty():
                 self._idle.set()
