@@ -134,6 +134,11 @@ class JournalFile:
 
     # -- checkpoints -------------------------------------------------------------------------------
 
+    def log_bytes(self) -> int:
+        """Size of the log's file; what it holds of old may be written over."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return log.stat().st_size if log.exists() else 0
+
     def checkpoint(self) -> bool:
         """Copy the log into the database, so that it starts over; False if it outgrew its limit.
 

@@ -48,7 +48,11 @@ class Process:
             self.faiss = migration.load_faiss()
             mirror: Any = _Mirror()
             room = RoomMaker(
-                migration.directory, migration.journal, migration.snapshots, self.faiss
+                migration.directory,
+                migration.journal,
+                migration.snapshots,
+                self.faiss,
+                migration.postgresql,
             )
             self.router = Router(
                 journal=migration.journal,
