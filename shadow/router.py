@@ -257,6 +257,8 @@ class Router:
             return self._faiss.store
         if not self._postgresql.standing.following:
             standing = self._postgresql.standing
+            if standing.unseen:
+                raise _Unseen("postgresql was not reached by this process yet")
             raise StoreUnavailable(
                 f"postgresql does not follow the journal ({standing.error or standing.state})"
             )
@@ -273,6 +275,8 @@ class Router:
         )
 
     def _failed(self, name: str, error: Exception) -> str:
+        if isinstance(error, _Unseen):
+            return str(error)
         breaker = self._breakers[name]
         if not breaker.is_open:
             log.warning("store_failed", store=name, error=f"{type(error).__name__}: {error}")
@@ -418,6 +422,10 @@ class Router:
         if self._open:
             self._open = False
             self._on_close()
+
+
+class _Unseen(StoreUnavailable):
+    """A process that has just started was asked before it looked: no failure of the store's."""
 
 
 class _Refused:

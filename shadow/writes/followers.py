@@ -180,6 +180,11 @@ class PostgresqlStanding:
         return self.state in ("following", "final") and self.halted is None
 
     @property
+    def unseen(self) -> bool:
+        """Whether this process has not tried to reach it yet."""
+        return self.state == "unavailable" and self.error is None
+
+    @property
     def counts(self) -> bool:
         """Whether ``applied_seq`` counts in this journal: as last seen, if it cannot be asked now."""
         return self.state in ("following", "final") or (
