@@ -181,7 +181,7 @@ def test_what_a_reader_has_seen_is_on_the_disk(
     journal.close()
 
 
-@pytest.mark.parametrize("kill_at", [*range(4, 40, 3), None])
+@pytest.mark.parametrize("kill_at", [10, 16, 22, 28, 34, None])
 def test_a_snapshot_outlives_a_power_cut(
     machine: Machine, tmp_path: Path, kill_at: int | None
 ) -> None:
