@@ -179,7 +179,6 @@ class Cutover:
         era = self._evidence.era()
         number = 0 if era is None else era.number
         route = self._routes.current()
-        over = route.rehearsing_until is not None and self._clock() > route.rehearsing_until
         alarm = self._evidence.alarm(number)
         return Facts(
             postgresql_following=None if standing.state == "unavailable" else standing.following,
@@ -187,7 +186,16 @@ class Cutover:
             blocked_ready=open_sentences(self._desk.ready()),
             blocked_automatic=open_sentences(self._desk.automatic()),
             rehearsed=self._routes.rehearsed(era=number),
-            rehearsal_over=over,
+            rehearsal_over=self._is_over(route.rehearsing_until),
             latch=self._routes.latch(),
             alarm=None if alarm is None else f"PostgreSQL's {alarm} has become worse",
         )
+
+    def _is_over(self, rehearsing_until: float | None) -> bool:
+        """Whether a rehearsal should have been taken back by its process, which must have died.
+
+        So should one that has more time left than any is given: the machine's clock was set back.
+        """
+        if rehearsing_until is None:
+            return False
+        return not 0.0 <= rehearsing_until - self._clock() <= REHEARSAL_S + REHEARSAL_GRACE_S

@@ -289,10 +289,15 @@ class Router:
         try:
             store = self._store(name)
             # What was applied before the call is the least that the call can see.
-            refused = self._refusal(store.applied_seq(), floor)
+            applied_seq = store.applied_seq()
+            refused = self._refusal(applied_seq, floor)
             if refused is not None:
                 return _Refused(refused)
             result = ask(store)
+            if name == POSTGRESQL and store.applied_seq() < applied_seq:
+                # Cursor and rows are two statements here, and this was another table's between them:
+                # one that is being filled anew (which raises), or an older copy.
+                return _Refused("its table was replaced during the read")
         except (InvalidInput, Unsupported):
             raise
         except _NotAskedYet as starting:

@@ -19,6 +19,7 @@ from typing import Any
 from shadow.core.phases import Phase, Request, Route, Wanted
 from shadow.errors import RouteConflict
 from shadow.writes.journal import Journal
+from shadow.writes.sqlite_failure import translation
 
 __all__ = ["AuditEntry", "RouteBook"]
 
@@ -65,14 +66,17 @@ class RouteBook:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction; JournalUnavailable, with nothing decided, if the disk is full."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise translation(error, self._journal.path) from error
                 raise
 
     def current(self) -> Route:

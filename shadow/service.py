@@ -110,7 +110,11 @@ def route_through(migration: Migration) -> Router:
             metric=migration.metric,
             on_write=lambda: None if steward is None else steward.wrote(),
             on_full=RoomMaker(
-                migration.directory, migration.journal, migration.snapshots, faiss
+                migration.directory,
+                migration.journal,
+                migration.snapshots,
+                faiss,
+                migration.postgresql,
             ).make_room,
             on_close=stop,
         )

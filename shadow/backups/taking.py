@@ -21,7 +21,7 @@ from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.durable import sync_directory, write_durably
+from vectorstore.durable import make_directory, sync_directory, write_durably
 from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.copies import dump_rows
 from vectorstore.postgres.store import PostgresStore
@@ -58,7 +58,7 @@ def take_backup(
     """
     shelf = BackupShelf(directory)
     try:
-        shelf.path.mkdir(mode=0o700, exist_ok=True)
+        make_directory(shelf.path)
         with process_lock(directory / "backups.lock", wait=True):
             if journal.sealed():
                 raise RestoreRefused(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from shadow.errors import JournalUnavailable
 from shadow.writes.journal_file import JournalFile
+from vectorstore.errors import VectorStoreError
 
 __all__ = ["Checkpointer"]
 
@@ -16,11 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Makes a checkpoint after every ``CHECKPOINT_EVERY_BYTES`` that this process wrote."""
+    """Makes a checkpoint after every ``CHECKPOINT_EVERY_BYTES`` that this process wrote.
+
+    What others left in the log counts as well: processes that are killed again and again before they have
+    written so much would let it grow for ever.
+    """
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
-        self._written_bytes = 0
+        self._written_bytes = file.log_bytes()
         self._due = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -51,6 +55,7 @@ class Checkpointer:
             try:
                 if not self._file.checkpoint():
                     log.info("journal checkpoint incomplete: other processes kept the log busy")
-            except JournalUnavailable as error:
+            except VectorStoreError as error:
                 # The log keeps everything until a later checkpoint succeeds; appends say if it cannot.
+                # Whatever it was (no room, no file descriptor), the thread has to outlive it.
                 log.warning("journal checkpoint failed: %s", error)

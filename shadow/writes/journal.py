@@ -27,12 +27,13 @@ from vectorstore.durable import sync_file
 from vectorstore.errors import ConfigurationError, StoreCorrupt
 from vectorstore.types import Change, Metric, Record
 
-__all__ = ["Appended", "Journal", "JournalUsage"]
+__all__ = ["WARNING_SHARE", "Appended", "Journal", "JournalUsage"]
 
 SIZE_BYTES_MAX_DEFAULT = 1 << 30
 READ_BYTES_MAX = 16 << 20
 TRUNCATE_ENTRIES_MAX = 1000
 WARNING_SHARE = 0.8
+OPERATION_OVERHEAD_BYTES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,18 @@ class Journal:
         warning = used >= WARNING_SHARE * self._bytes_max
         return JournalUsage(used, self._bytes_max, head - base, warning)
 
+    def operations_bytes(self) -> int:
+        """At least what the op_ids take of :meth:`usage`: no truncation frees it before their day is over.
+
+        Reads all of them: for a journal at its limit, not for the path of a request.
+        """
+        with self._file.reading() as connection:
+            count, chars = connection.execute(
+                "SELECT count(*), coalesce(sum(length(op_id)), 0) FROM operation"
+            ).fetchone()
+        # Each stands in the table and in its index.
+        return int(2 * chars + OPERATION_OVERHEAD_BYTES * count)
+
     # -- marks and truncation ----------------------------------------------------------------------
 
     def set_cursor(self, store: str, seq: int) -> None:
@@ -290,9 +303,10 @@ class Journal:
                     connection.execute("DELETE FROM entry WHERE seq <= ?", (low,))
                     connection.execute("UPDATE state SET base = ?, base_mark = ?", (low, mark))
                     deleted += low - base
+                # Only the first of them are looked at, not the whole day that is kept.
                 forgotten = connection.execute(
-                    "DELETE FROM operation WHERE first_seq IN (SELECT first_seq FROM operation "
-                    "WHERE appended_at < ? ORDER BY first_seq LIMIT ?)",
+                    "DELETE FROM operation WHERE appended_at < ? AND first_seq IN "
+                    "(SELECT first_seq FROM operation ORDER BY first_seq LIMIT ?)",
                     (self._appender.clock() - OPERATION_SECONDS, TRUNCATE_ENTRIES_MAX),
                 ).rowcount
             if low >= limit and forgotten < TRUNCATE_ENTRIES_MAX:

@@ -164,7 +164,8 @@ class Appender:
             who = f"{holder[0]!r} still needs the entries after {holder[1]}: let it catch up"
         return JournalFull(
             f"the journal is at its limit of {self._size_bytes_max:,} bytes: {max(room, 0):,} are "
-            f"free and the batch needs {batch.size_bytes:,}. {who}, detach it, or raise the limit",
+            f"free and the batch needs {batch.size_bytes:,}. {who}, detach it, or raise the limit "
+            "(op_ids are kept for a day and count as well)",
             needed_bytes=batch.size_bytes,
         )
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from shadow.errors import JournalBusy, JournalUnavailable
 from shadow.writes.sqlite_failure import is_code, translation
+from vectorstore.durable import sync_directory
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["JournalFile"]
@@ -134,6 +135,11 @@ class JournalFile:
 
     # -- checkpoints -------------------------------------------------------------------------------
 
+    def log_bytes(self) -> int:
+        """Size of the log's file; what it holds of old may be written over."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return log.stat().st_size if log.exists() else 0
+
     def checkpoint(self) -> bool:
         """Copy the log into the database, so that it starts over; False if it outgrew its limit.
 
@@ -181,11 +187,10 @@ class JournalFile:
             with suppress(FileExistsError):
                 os.link(aside, self.path)
             aside.unlink()
-        folder = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_directory(directory)
+        # Its own name too, where the directory above it may be opened.
+        with suppress(PermissionError):
+            sync_directory(directory.parent)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

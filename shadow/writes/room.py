@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from shadow.errors import JournalFull
 from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.backfill import POSTGRESQL_CURSOR
-from shadow.writes.followers import FaissFollower
-from shadow.writes.journal import Journal
+from shadow.writes.followers import FaissFollower, PostgresqlFollower
+from shadow.writes.journal import WARNING_SHARE, Journal
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR, SnapshotKeeper
 from vectorstore.errors import StoreUnavailable
 
@@ -17,6 +18,8 @@ __all__ = ["RoomMaker"]
 
 # Each holder is met once, and others may come up meanwhile.
 ROUNDS_MAX = 8
+# To weigh the op_ids of a day takes about a second, and refused writes come again and again.
+WEIGHED_AGAIN_S = 10.0
 
 log = EventLog()
 
@@ -25,18 +28,27 @@ class RoomMaker:
     """Makes room for a write that the journal refused because of its limit."""
 
     def __init__(
-        self, directory: Path, journal: Journal, snapshots: SnapshotKeeper, faiss: FaissFollower
+        self,
+        directory: Path,
+        journal: Journal,
+        snapshots: SnapshotKeeper,
+        faiss: FaissFollower,
+        postgresql: PostgresqlFollower,
     ) -> None:
         self._lock_path = directory / "room.lock"
         self._journal = journal
         self._snapshots = snapshots
         self._faiss = faiss
+        self._postgresql = postgresql
+        self._weigh_at = 0.0
+        self._operations_fill_it = False
 
     def make_room(self, full: JournalFull) -> bool:
         """Truncate, after new snapshots or after letting go of PostgreSQL; whether room was made.
 
         PostgreSQL then needs a backfill: its applier finds that the journal begins after what it has
-        applied. A batch that the limit could never hold lets nobody go.
+        applied. A batch that the limit could never hold lets nobody go, nor does a journal that is full
+        of op_ids.
         """
         if full.needed_bytes >= self._journal.usage().bytes_max:
             return False
@@ -61,6 +73,13 @@ class RoomMaker:
         if holders.get(SNAPSHOTS_CURSOR) == oldest:
             return self._snapshot()
         name = next(name for name, seq in sorted(holders.items()) if seq == oldest)
+        standing = self._postgresql.standing
+        if name == POSTGRESQL_CURSOR and standing.following and standing.applied_seq > oldest:
+            # It is farther than the journal was told at the last round of housekeeping.
+            journal.set_cursor(name, standing.applied_seq)
+            return True
+        if self._full_of_operations():
+            return False
         log.error(
             "store_detached",
             holder=name,
@@ -73,6 +92,15 @@ class RoomMaker:
         else:
             journal.release(name)
         return True
+
+    def _full_of_operations(self) -> bool:
+        """Whether to let everyone go would leave the journal near its limit all the same."""
+        now = time.monotonic()
+        if now >= self._weigh_at:
+            self._weigh_at = now + WEIGHED_AGAIN_S
+            share = self._journal.operations_bytes() / self._journal.usage().bytes_max
+            self._operations_fill_it = share >= WARNING_SHARE
+        return self._operations_fill_it
 
     def _snapshot(self) -> bool:
         self._faiss.follow()

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["copy_durably", "sync_directory", "sync_file", "write_durably"]
+__all__ = ["copy_durably", "make_directory", "sync_directory", "sync_file", "write_durably"]
 
 
 def sync_file(descriptor: int) -> None:
@@ -26,6 +26,15 @@ def sync_directory(path: Path) -> None:
         sync_file(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """A directory for its owner alone, whose name is on the disk when the call returns.
+
+    Also if it is there already: who made it may have been killed before the name was flushed.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(path.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:

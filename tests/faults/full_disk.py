@@ -48,8 +48,8 @@ class Report:
     snapshot_in_force: bool = False
     backup_error: str = ""
     backfill_error: str = ""
+    decision_error: str = ""
     unfinished: list[str] = field(default_factory=list)
-    holds: list[str] = field(default_factory=list)
     postgresql_state: str = ""
     first_write_after: str = ""
     missing: list[str] = field(default_factory=list)
@@ -120,6 +120,8 @@ def _live_through(migration: Running, full: Callable[[], Any], report: Report) -
             write(number, 1)
         until("comparisons again", lambda: _compared(operator) > report.compared_while_full)
         report.rows = migration.proves_equal()
+        # A backfill may have got as far as to hold the journal before it found no room.
+        until("the release", lambda: BACKFILL_HOLD not in operator.journal.holds())
         assert operator.snapshots.make(operator.load_faiss().store) is not None
     report.faults = reader.faults
     report.compared_after = _compared(operator)
@@ -163,6 +165,12 @@ def _try_to_keep(migration: Running, report: Report) -> None:
         migration.fill()
     except VectorStoreError as error:
         report.backfill_error = str(error)
+    route = operator.routes.current()
+    try:
+        operator.cutover.ramp(0.25, who="test", why="the disk is full")
+    except JournalUnavailable as error:
+        report.decision_error = str(error)
+    assert operator.routes.current() == route
     assert BackupShelf(operator.directory).timestamps() == whole
     report.unfinished = [
         path.name
@@ -170,7 +178,6 @@ def _try_to_keep(migration: Running, report: Report) -> None:
         for path in (operator.directory / folder).iterdir()
         if path.name.startswith(".")
     ]
-    report.holds = [name for name in operator.journal.holds() if name == BACKFILL_HOLD]
     report.postgresql_state = operator.postgresql.look().state
 
 

@@ -74,8 +74,8 @@ def check(told: dict[str, object]) -> None:
     assert told["snapshot_in_force"]
     assert "backup" in str(told["backup_error"])
     assert told["backfill_error"]
+    assert told["decision_error"]
     assert told["unfinished"] == []
-    assert told["holds"] == []
     assert told["postgresql_state"] == "following"
     # And nothing needed to be done by hand.
     assert told["first_write_after"] == "acknowledged"

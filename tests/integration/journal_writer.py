@@ -76,3 +76,23 @@ def write_then_die(acks: AckLog, *, directory: str, batches: int) -> None:
         appended = journal.append([change(key)])
         acks.acknowledge(key=key, first=appended.first_seq)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def snapshot_then_die(acks: AckLog, *, directory: str, rounds: int) -> None:
+    """Write, make the only snapshot that is kept, cut the journal off behind it, and end as a power cut
+    would. FAISS alone."""
+    from shadow.writes.snapshots import SnapshotKeeper
+    from vectorstore.faiss.store import FaissStore
+
+    journal = open_journal(directory)
+    keeper = SnapshotKeeper(Path(directory), journal, kept=1)
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2)
+    keeper.make(store)
+    for number in range(rounds):
+        keys = [f"{acks.life}-{number}-{n}" for n in range(5)]
+        appended = journal.append([change(key) for key in keys])
+        acks.acknowledge(keys=keys, first=appended.first_seq)
+        store.apply(journal.read(store.applied_seq()))
+        keeper.make(store)
+        journal.truncate(journal.head())
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
+from psycopg import sql
 
 from shadow.backups.manifest import BEFORE_BACKFILL, FULL, BackupManifest
 from shadow.backups.shelf import BackupShelf
@@ -17,6 +21,8 @@ from shadow.writes.journal import Journal
 from tests.fakes.file_limit import file_limit
 from tests.plugins.migrations import SmallMigration, record, until
 from vectorstore.errors import StoreUnavailable
+from vectorstore.postgres.copies import dump_rows
+from vectorstore.postgres.loading import LoadProgress, begin_load
 
 
 def take(migration: Migration, *, kept: int = 7, at: float | None = None) -> BackupManifest:
@@ -143,3 +149,28 @@ def test_a_backup_that_finds_no_room_leaves_nothing(small_migration: SmallMigrat
     small_migration.backfilled()
     with small_migration.opened() as migration:
         assert migration.link.open().count() == 100
+
+
+def test_a_load_that_begins_during_a_backup_does_not_empty_it(
+    small_migration: SmallMigration, tmp_path: Path
+) -> None:
+    """The rows are those of the cursor that the backup says, or the cursor says that there are none."""
+    small_migration.filled()
+    with small_migration.opened() as migration, ThreadPoolExecutor(1) as threads:
+        store = migration.link.open()
+        begun: list[Future[LoadProgress]] = []
+        real = sql.SQL.format
+
+        def late(text: sql.SQL, *arguments: Any, **options: Any) -> sql.Composed:
+            if "TO STDOUT" in text.as_string(None) and not begun:
+                begun.append(
+                    threads.submit(begin_load, store, incarnation="other", snapshot_id="s", seq=0)
+                )
+                # Either it is done by then, or it waits for the lock of the reader.
+                wait(begun, timeout=0.5)
+            return real(text, *arguments, **options)
+
+        with mock.patch.object(sql.SQL, "format", late):
+            cursor, rows = dump_rows(store, tmp_path / "rows")
+        assert (cursor.state, rows) == ("following", 20)
+        assert begun[0].result(timeout=10)

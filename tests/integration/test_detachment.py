@@ -79,3 +79,24 @@ def test_a_batch_beyond_the_limit_lets_nobody_go(small_migration: SmallMigration
         assert migration.journal.cursors().keys() == cursors.keys()
         assert migration.postgresql.look().state == "following"
         router.upsert([record("small")])
+
+
+def test_op_ids_that_fill_the_journal_let_nobody_go(small_migration: SmallMigration) -> None:
+    """A day's op_ids count towards the limit. When it is they that fill it, to let PostgreSQL go would
+    free nothing: the write is refused with an error that names them, and PostgreSQL goes on following."""
+    small_migration.filled()
+    small = limited(small_migration)
+    with small.routed() as router, small.opened() as migration:
+
+        def delete_on_and_on() -> None:
+            for number in range(LIMIT_BYTES):
+                router.delete(["nobody"], op_id=f"{number} {'o' * 180}")
+
+        with pytest.raises(JournalFull, match="op_ids"):
+            delete_on_and_on()
+        migration.postgresql.follow()
+        assert "postgresql" in migration.journal.cursors()
+        assert migration.postgresql.look().state == "following"
+        small_larger = small.with_settings(journal={"size_bytes_max": 2 * LIMIT_BYTES})
+    with small_larger.routed() as router:
+        router.upsert([record("goes on")])

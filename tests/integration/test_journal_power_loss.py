@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from shadow.writes.snapshots import SnapshotKeeper
 from tests.faults.kill_harness import ROOT, AckLog
 from tests.integration.journal_writer import open_journal
 
@@ -83,11 +84,21 @@ class Machine:
 
     def after_power_loss(self, to: Path) -> Path:
         """A directory with what the disk held."""
-        to.mkdir()
-        for file in self.disk.iterdir():
-            if self.disk.joinpath(f"{file.name}.named").exists():
-                shutil.copy(file, to / file.name)
+        root = self.disk / "root"
+        self._bring_back(root.read_text() if root.exists() else "never synced", to)
         return to
+
+    def _bring_back(self, key: str, to: Path) -> None:
+        """The directory of this key, with the names that it had at its last sync."""
+        to.mkdir()
+        names = self.disk / f"{key}.names"
+        for line in names.read_text().splitlines() if names.exists() else []:
+            inner, kind, name = line.split(" ", 2)
+            data = self.disk / f"{inner}.data"
+            if kind == "d":
+                self._bring_back(inner, to / name)
+            else:
+                (to / name).write_bytes(data.read_bytes() if data.exists() else b"")
 
 
 @pytest.fixture(scope="module")
@@ -167,4 +178,29 @@ def test_what_a_reader_has_seen_is_on_the_disk(
     )
     journal = open_journal(machine.after_power_loss(tmp_path / "after"))
     assert journal.head() >= int(seen.read_text())
+    journal.close()
+
+
+@pytest.mark.parametrize("kill_at", [10, 16, 22, 28, 34, None])
+def test_a_snapshot_outlives_a_power_cut(
+    machine: Machine, tmp_path: Path, kill_at: int | None
+) -> None:
+    """Whenever the power goes, the newest snapshot that the disk holds loads, the journal goes on where
+    it ends, and together they hold every acknowledged write: what is cut off the journal rests on a
+    snapshot whose files and names are on the disk."""
+    acks = tmp_path / "acks"
+    machine.worker("snapshot_then_die", acks, kill_at=kill_at, rounds=4)
+    after = machine.after_power_loss(tmp_path / "after")
+    acknowledged = [e for e in AckLog.read(acks) if e["kind"] == "acknowledge"]
+    journal = open_journal(after)
+    keeper = SnapshotKeeper(after, journal, kept=1)
+    if not keeper.exists():
+        # Then nothing may rest on one.
+        assert journal.base() == 0
+        assert len(journal.read(0)) >= 5 * len(acknowledged)
+    else:
+        store = keeper.load()
+        store.apply(journal.read(store.applied_seq()))
+        for event in acknowledged:
+            assert [row.id for row in store.get(event["keys"])] == event["keys"]
     journal.close()

@@ -42,13 +42,19 @@ class Process:
         self.acknowledged = 0
         try:
             migration.journal._appender.clock = clock
-            migration.lag._wall = clock
-            # Simulated time stands still between steps: an old head would never become too old.
-            migration.lag._head_age_s_max = -1.0
+            # The same clock with simulated time, which stands still between steps: an old head would
+            # never become too old, so it is always looked up.
+            migration.lag.__init__(  # type: ignore[misc]
+                migration.journal, head_age_ms_max=-1_000.0, wall=clock, clock=clock
+            )
             self.faiss = migration.load_faiss()
             mirror: Any = _Mirror()
             room = RoomMaker(
-                migration.directory, migration.journal, migration.snapshots, self.faiss
+                migration.directory,
+                migration.journal,
+                migration.snapshots,
+                self.faiss,
+                migration.postgresql,
             )
             self.router = Router(
                 journal=migration.journal,

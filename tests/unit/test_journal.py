@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import stat
 import threading
@@ -20,6 +21,7 @@ from shadow.errors import (
     JournalGap,
     JournalUnavailable,
 )
+from shadow.writes.checkpointer import CHECKPOINT_EVERY_BYTES
 from shadow.writes.host import Host
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appended
@@ -187,6 +189,27 @@ def test_truncation_forgets_old_operations(journal: Journal, clock: Clock) -> No
     journal.truncate(0)
     with journal._file.reading() as connection:
         assert connection.execute("SELECT count(*) FROM operation").fetchone() == (0,)
+
+
+def test_truncation_does_not_look_at_a_whole_day_of_operations(journal: Journal) -> None:
+    """However many are kept, it holds writers off for a bounded time: it looks at the oldest alone."""
+    with journal._file.writing() as connection:
+        connection.executemany(
+            "INSERT INTO operation VALUES (?, ?, ?, x'00', ?)",
+            ((at, at, str(at), journal._appender.clock()) for at in range(1, 20_001)),
+        )
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        connection.set_progress_handler(step, 100)
+    journal.truncate(0)
+    with journal._file.writing() as connection:
+        connection.set_progress_handler(None, 0)
+    assert steps < 20_000 / 100
 
 
 @pytest.mark.parametrize(
@@ -549,3 +572,39 @@ def test_the_log_does_not_grow_with_the_number_of_writes(tmp_path: Path) -> None
     assert log_bytes < written_bytes / 2
     assert (tmp_path / "journal.db").stat().st_size < written_bytes / 4
     journal.close()
+
+
+def test_checkpoints_go_on_after_one_that_failed(tmp_path: Path) -> None:
+    """Without a free file descriptor no checkpoint can be made. Appends go on, and as soon as there is
+    one again the log is kept short as before."""
+    journal = open_bound(tmp_path)
+    journal.append([put("a", text="x" * 100_000)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        for _ in range(2 * CHECKPOINT_EVERY_BYTES // 100_000):
+            journal.append([put("a", text="x" * 100_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    log = tmp_path / "journal.db-wal"
+    grown = log.stat().st_size
+    for _ in range(10 * CHECKPOINT_EVERY_BYTES // 100_000):
+        journal.append([put("a", text="x" * 100_000)])
+        time.sleep(0.001)
+    assert log.stat().st_size < grown + 3 * CHECKPOINT_EVERY_BYTES
+    journal.close()
+
+
+def test_processes_that_never_write_much_keep_the_log_short_together(tmp_path: Path) -> None:
+    """Each ends (here: is left open) before it would make a checkpoint for its own writes alone."""
+    lives = []
+    for _ in range(16):
+        lives.append(open_bound(tmp_path))
+        for _ in range(16):
+            lives[-1].append([put("a", text="x" * 100_000)])
+            time.sleep(0.001)
+    assert (tmp_path / "journal.db-wal").stat().st_size < 6 * CHECKPOINT_EVERY_BYTES
+    for journal in lives:
+        journal.close()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from vectorstore.durable import sync_directory, sync_file, write_durably
+from vectorstore.durable import make_directory, sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.collection import Collection
 from vectorstore.faiss.engine import faiss
@@ -52,6 +52,8 @@ _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
 def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path:
     """Write a consistent, durable snapshot under ``parent`` and return its directory.
 
+    ``parent`` is made if it is not there; the directory above it must be.
+
     Searches go on throughout. Writes wait while the index goes into the page cache (about 0.1 s for
     100,000 x 384) and the lists of records are copied by reference; encoding, checksums and flushing
     come after that. The caller must be the only one who writes snapshots there: what an earlier,
@@ -60,7 +62,7 @@ def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path
     """
     aside = parent / f"{_ASIDE}{secrets.token_hex(4)}"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_directory(parent)
         for unfinished in parent.glob(f"{_ASIDE}*"):
             shutil.rmtree(unfinished)
         aside.mkdir(mode=0o700)

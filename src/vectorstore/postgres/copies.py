@@ -32,6 +32,11 @@ def dump_rows(store: PostgresStore, path: Path) -> tuple[Cursor, int]:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             with connection.transaction(), connection.cursor() as reader:
+                # Before the moment is chosen by the first look: a TRUNCATE, with which a load begins,
+                # would empty the table for this transaction too.
+                reader.execute(
+                    sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(store.names.table)
+                )
                 row = reader.execute(
                     sql.SQL(
                         "SELECT coalesce(incarnation, ''), seq, state, mark FROM {} WHERE single"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.rows import TupleRow
 
-from vectorstore.errors import StoreCorrupt, Unsupported
+from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.postgres.advancing import ADVANCE_ENTRIES_MAX, advance, advance_text
 from vectorstore.postgres.connection import BoundedConnection
@@ -132,7 +132,11 @@ class PostgresStore:
         return int(rows[0][0])
 
     def applied_seq(self) -> int:
-        return self.cursor().seq
+        """What the table has applied; StoreUnavailable while it is being loaded, half full."""
+        cursor = self.cursor()
+        if cursor.state == "loading":
+            raise StoreUnavailable(f"table {self.settings.table} is being loaded")
+        return cursor.seq
 
     def cursor(self, *, timeout_ms: float | None = None) -> Cursor:
         """Which journal the table follows, how far, and in what state."""
