@@ -151,6 +151,10 @@ class SnapshotKeeper:
         """How far the newest finished snapshot reaches, by its manifest: its files are not read."""
         return next((manifest.seq for _, manifest in self._manifests()), 0)
 
+    def newest_rows(self) -> int:
+        """How many records the newest finished snapshot says that it holds."""
+        return next((manifest.rows for _, manifest in self._manifests()), 0)
+
     def rows_of(self, name: str) -> int | None:
         """How many records the snapshot of this name says that it holds."""
         return next((found.rows for path, found in self._manifests() if path.name == name), None)

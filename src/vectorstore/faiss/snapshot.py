@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from vectorstore.durable import sync_directory, sync_file, write_durably
@@ -30,9 +31,12 @@ from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.store import FaissStore
 
 __all__ = [
+    "INDEX_NAME",
+    "RECORDS_NAME",
     "load_snapshot",
     "newest_snapshots",
     "remove_snapshot",
+    "tombstones",
     "verify_snapshot",
     "write_snapshot",
 ]
@@ -100,12 +104,20 @@ def verify_snapshot(path: Path) -> Manifest:
         raise StoreCorrupt(f"{path} cannot be read: {error}") from error
 
 
+def tombstones(path: Path) -> npt.NDArray[np.int64]:
+    """The positions of a snapshot's index that hold no record."""
+    if not (path / TOMBSTONES_NAME).exists():
+        return np.empty(0, dtype=np.int64)
+    found: npt.NDArray[np.int64] = np.load(path / TOMBSTONES_NAME, allow_pickle=False)
+    return found
+
+
 def load_snapshot(path: Path) -> FaissStore:
     """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads."""
     manifest = verify_snapshot(path)
     try:
         index = wrapped_index(faiss.read_index(str(path / INDEX_NAME)))
-        dead = _tombstones(path)
+        dead = tombstones(path)
         live = np.ones(index.size, dtype=np.bool_)
         live[dead] = False
         rows = _rows(path / RECORDS_NAME, live.tolist(), dead, manifest.wide_integers)
@@ -191,12 +203,6 @@ def _verified(path: Path) -> Manifest:
     if lines != manifest.rows:
         raise StoreCorrupt(f"{path}: {lines:,} records instead of {manifest.rows:,}")
     return manifest
-
-
-def _tombstones(path: Path) -> Any:
-    if not (path / TOMBSTONES_NAME).exists():
-        return np.empty(0, dtype=np.int64)
-    return np.load(path / TOMBSTONES_NAME, allow_pickle=False)
 
 
 def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
