@@ -1,8 +1,9 @@
 """A process that copies one part of a load: ``python -m shadow.writes.load_worker``.
 
 Started by :mod:`shadow.writes.load_workers`, which says on standard input what to copy (one line of
-JSON) and then gives leave for each block (one line each). Each block is reported on standard output
-when it is committed. When leave can no longer come, because whoever gave it stopped or died, it ends.
+JSON) and then gives leave for each block (one line each). It reports on standard output when it is
+ready (0 rows) and when a block is committed. When leave can no longer come, because whoever gave it
+stopped or died, it ends.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def _copy(job: dict[str, Any]) -> None:
     store = PostgresStore.open(settings)
     try:
         blocks = carry(Part(**job["part"]), reader, store)
+        _tell({"rows": 0})
         while sys.stdin.readline():
             rows = next(blocks, None)
             if rows is None:

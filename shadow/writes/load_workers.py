@@ -54,9 +54,9 @@ def carry_in_processes(
 ) -> None:
     """Copy what is left of ``parts``, ``workers`` of them at a time.
 
-    ``on_rows`` is told the rows of each block when it is committed. ``lock`` is a file that the
-    processes inherit: while one of them lives, it is locked. Raises the error of the first one that
-    fails; the others are stopped, and what they committed stays.
+    ``on_rows`` is told the rows of each block when it is committed, and 0 when a process is ready.
+    ``lock`` is a file that the processes inherit: while one of them lives, it is locked. Raises the
+    error of the first one that fails; the others are stopped, and what they committed stays.
     """
     waiting = deque(part for part in parts if part.left)
     running: set[_Worker] = set()
@@ -67,8 +67,6 @@ def carry_in_processes(
                     worker = _Worker(waiting.popleft(), snapshot, settings, lock)
                     running.add(worker)
                     selector.register(worker.reports, selectors.EVENT_READ, worker)
-                    for _ in range(1 if pace.limited else _AHEAD):
-                        worker.permit()
                 due = min((one.due_at for one in running if one.due_at is not None), default=None)
                 wait_s = None if due is None else max(0.0, due - time.monotonic())
                 for key, _ in selector.select(wait_s):
@@ -81,7 +79,7 @@ def carry_in_processes(
                         continue
                     for rows, took_s in blocks:
                         on_rows(rows)
-                        worker.due_at = time.monotonic() + pace.after(rows, took_s)
+                        worker.answer(rows, took_s, pace)
                 for worker in running:
                     if worker.due_at is not None and worker.due_at <= time.monotonic():
                         worker.permit()
@@ -115,6 +113,16 @@ class _Worker:
         self._began_at = time.monotonic()
         self._say(json.dumps(job).encode())
 
+    def answer(self, rows: int, took_s: float, pace: Pace) -> None:
+        """What follows a report: leave now or later, or none because the part is copied."""
+        if not self._left:
+            self.let_go()
+        elif pace.limited and rows:
+            self.due_at = time.monotonic() + pace.after(rows, took_s)
+        else:
+            for _ in range(1 if pace.limited or rows else _AHEAD):
+                self.permit()
+
     def permit(self) -> None:
         """Give leave for one more block."""
         self.due_at = None
@@ -122,7 +130,7 @@ class _Worker:
         self._say(b"")
 
     def heard(self) -> list[tuple[int, float]] | None:
-        """Rows and seconds of the blocks committed since; None when the process has ended."""
+        """Rows and seconds of the blocks committed since (0 rows: ready); None when it has ended."""
         data = os.read(self.reports.fileno(), _READ_BYTES)
         if not data:
             return None
@@ -143,6 +151,7 @@ class _Worker:
     def ended(self) -> None:
         """Take leave of a process that has ended; raises if its part is not copied."""
         self.let_go()
+        self.reports.close()
         code = self._process.wait()
         if self._error is not None:
             raise self._error

@@ -16,11 +16,13 @@ import pytest
 
 from shadow.config import Settings
 from shadow.process_lock import process_lock
+from shadow.read_latency import asked_for, recent_reads
 from shadow.writes.parts import BLOCK_ROWS, parts_of
 from shadow.writes.verify import Clean
 from tests.plugins.migrations import DIMENSION, SmallMigration, until
 from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.loading import LoadProgress, finish_load, load_progress
+from vectorstore.types import Query
 
 ROWS = 6_000
 # Slow enough to be killed in the middle, and fast enough to end soon afterwards.
@@ -125,16 +127,27 @@ def test_a_killed_worker_ends_the_run_and_the_next_one_goes_on(large: SmallMigra
 
 
 def test_workers_end_with_their_parent(large: SmallMigration) -> None:
-    """Nobody kills them: they end because leave no longer comes, and with them the lock is free."""
+    """Nobody kills them: they end, long before their parts do, because leave no longer comes. Until
+    then nobody else may copy."""
+    lock = large.settings.state_directory / "backfill.lock"
     with copying(large, "--workers", "2") as process:
         workers = workers_of(process)
         assert len(workers) == 2
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        with process_lock(lock) as mine:
+            assert not mine
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
     until("workers are gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    with process_lock(large.settings.state_directory / "backfill.lock") as mine:
+    with process_lock(lock) as mine:
         assert mine
-    assert finish(large, "--workers", "1")["resumed_at"] >= 1_000
+    left = progress_of(large)
+    assert left is not None
+    assert 1_000 <= sum(left.positions) < ROWS
+    assert finish(large, "--workers", "1")["resumed_at"] == sum(left.positions)
 
 
 @pytest.mark.slow
@@ -235,3 +248,21 @@ def test_an_empty_index_needs_no_process(small_migration: SmallMigration) -> Non
         told, complaints = process.communicate(timeout=60.0)
     assert process.returncode == 0, complaints
     assert json.loads(told)["rows"] == 0
+
+
+def test_a_running_router_tells_what_its_reads_take(small_migration: SmallMigration) -> None:
+    """A backfill that asks hears of live reads within a moment, and of none when nobody reads."""
+    small_migration.filled()
+    directory = small_migration.settings.state_directory
+    with small_migration.routed() as router, asked_for(directory):
+        query = Query(np.ones(DIMENSION, np.float32), 3)
+
+        def told() -> bool:
+            router.search(query)
+            return recent_reads(directory) is not None
+
+        until("a router tells", told)
+        found = recent_reads(directory)
+        assert found is not None
+        assert 0.0 < found.p99_ms < 10_000.0
+        until("nobody reads", lambda: recent_reads(directory) is None)
