@@ -19,6 +19,7 @@ from shadow.config import Settings
 from shadow.core.phases import POSTGRESQL
 from shadow.opening import open_migration
 from shadow.writes.verify import Clean, verify
+from vectorstore.columns import RecordColumns
 from vectorstore.digests import row_digests
 from vectorstore.postgres.digests import digest_range, split_ranges
 from vectorstore.postgres.wire import register_vectors
@@ -63,8 +64,8 @@ def verifying(bench: Bench) -> None:
                 # Digested in blocks, as the product digests its own side.
                 for start in range(0, len(rows), BLOCK_ROWS):
                     part = rows[start : start + BLOCK_ROWS]
-                    ids, vectors, texts, metadata, seqs = zip(*part, strict=True)
-                    row_digests(ids, seqs, texts, metadata, np.stack(vectors), "crc32c")
+                    ids, vectors, *others = zip(*part, strict=True)
+                    row_digests(RecordColumns(ids, np.stack(vectors), *others), "crc32c")
 
     def md5_of_text(_: int) -> None:
         connection.execute(as_text)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import google_crc32c
-import numpy as np
-import numpy.typing as npt
 
 from vectorstore.canonical import canonical_json
-from vectorstore.types import Metadata, Record
+from vectorstore.columns import RecordColumns
+from vectorstore.types import Record
 
 __all__ = ["METHODS", "Digest", "DigestMethod", "digest_of", "row_digest", "row_digests"]
 
@@ -53,38 +52,27 @@ def row_digest(record: Record, method: DigestMethod) -> int:
     The bytes are: seq (int64), lengths of id and text in bytes (int32 each), id, text, canonical
     metadata; then the vector as pgvector sends it. All integers and floats are big-endian.
     """
-    return row_digests(
-        [record.id],
-        [record.seq],
-        [record.text],
-        [record.metadata],
-        record.embedding.reshape(1, -1),
-        method,
-    )[0]
+    return row_digests(RecordColumns.of([record], record.embedding.shape[0]), method)[0]
 
 
-def row_digests(
-    ids: Sequence[str],
-    seqs: Sequence[int],
-    texts: Sequence[str],
-    metadata: Sequence[Metadata],
-    vectors: npt.NDArray[np.float32],
-    method: DigestMethod,
-) -> list[int]:
-    """The digests of records given as columns of equal length; ``vectors`` is (n, d).
+def row_digests(records: RecordColumns, method: DigestMethod) -> list[int]:
+    """The digests of records, in their order.
 
-    Blocks of about 64 rows are best: their vectors are turned big-endian at once and stay in the cache.
+    Blocks of about 64 are best: their vectors are turned big-endian at once and stay in the cache.
     """
-    width = 4 * vectors.shape[1]
-    vector_head = _VECTOR_HEAD.pack(vectors.shape[1], 0)
-    data = vectors.astype(">f4").tobytes()
+    dimension = records.vectors.shape[1]
+    width = 4 * dimension
+    vector_head = _VECTOR_HEAD.pack(dimension, 0)
+    data = records.vectors.astype(">f4").tobytes()
     digest = _crc32c(vector_head) if method == "crc32c" else _hashed(method, vector_head)
     found: list[int] = []
     at = 0
-    for record_id, seq, text, values in zip(ids, seqs, texts, metadata, strict=True):
+    for record_id, seq, text, metadata in zip(
+        records.ids, records.seqs, records.texts, records.metadata, strict=True
+    ):
         name, body = record_id.encode(), text.encode()
         lengths = _SEQ_AND_LENGTHS.pack(seq, len(name), len(body))
-        head = b"".join((lengths, name, body, canonical_json(values).encode()))
+        head = b"".join((lengths, name, body, canonical_json(metadata).encode()))
         found.append(digest(head, data[at : at + width]))
         at += width
     return found

@@ -73,7 +73,7 @@ def test_an_empty_snapshot_has_no_records(tmp_path: Path) -> None:
     store = FaissStore.empty(dimension=2, metric=Metric.L2)
     reader = SnapshotReader(write_snapshot(store, tmp_path, incarnation="one"))
     assert reader.rows == 0
-    assert reader.records(0, 0) == []
+    assert list(reader.records(0, 0)) == []
     reader.close()
 
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vectorstore.digests import DigestMethod, row_digests
+from vectorstore.columns import RecordColumns
 from vectorstore.errors import StoreCorrupt, Unsupported
 from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.index import RowIndex, Rows2D
@@ -121,19 +121,16 @@ class Collection:
             for at, vector in zip(positions, vectors, strict=True)
         ]
 
-    def digests(self, positions: Sequence[int], method: DigestMethod) -> list[tuple[str, int, int]]:
-        """(id, seq, digest) of these rows, without making records of them."""
+    def columns(self, positions: Sequence[int]) -> RecordColumns:
+        """The same as columns, for those who do not need records."""
         rows = self.rows
-        ids, seqs = [rows.ids[at] for at in positions], [rows.seqs[at] for at in positions]
-        found = row_digests(
-            ids,
-            seqs,
+        return RecordColumns(
+            [rows.ids[at] for at in positions],
+            self.index.vectors(np.asarray(positions, dtype=np.int64)),
             [rows.texts[at] for at in positions],
             [rows.metadata[at] for at in positions],
-            self.index.vectors(np.asarray(positions, dtype=np.int64)),
-            method,
+            [rows.seqs[at] for at in positions],
         )
-        return list(zip(ids, seqs, found, strict=True))
 
     def write(self, changes: Sequence[Pending]) -> None:
         """Bring each id to the last state that ``changes``, in seq order, gives it."""

@@ -155,13 +155,13 @@ class RowIndex:
         return self.faiss_index.reconstruct_batch(positions)  # type: ignore[no-any-return]
 
     def block(self, start: int, stop: int) -> Rows2D:
-        """Copies of the rows from ``start`` up to ``stop``, bit for bit, aligned in memory.
+        """The rows from ``start`` up to ``stop``, bit for bit; not copied unless the kind asks for it.
 
-        Cheaper than :meth:`vectors`, and the one way for an index that is mapped from its file: there
-        rows lie at any address, and NumPy would first copy all of them.
+        Valid while the index is there and does not change. The one way for an index that is mapped
+        from its file: there rows lie at any address, and :meth:`vectors` would first copy all of them.
         """
         if self.kind != IVF:
-            return np.array(self._view[start:stop])
+            return self._view[start:stop]
         return self.faiss_index.reconstruct_n(start, stop - start)  # type: ignore[no-any-return]
 
     def emptied(self) -> RowIndex:

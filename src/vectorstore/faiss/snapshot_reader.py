@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from vectorstore.columns import RecordColumns
 from vectorstore.errors import StoreCorrupt, Unsupported
 from vectorstore.faiss.engine import faiss
 from vectorstore.faiss.index import Rows2D, wrapped_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.snapshot import INDEX_NAME, RECORDS_NAME, tombstones
-from vectorstore.types import Record
 
 __all__ = ["SnapshotReader"]
 
@@ -56,8 +56,11 @@ class SnapshotReader:
         """How many records there are."""
         return self.manifest.rows
 
-    def records(self, start: int, stop: int) -> list[Record]:
-        """The records number ``start`` to ``stop``; cheapest where the last call ended."""
+    def records(self, start: int, stop: int) -> RecordColumns:
+        """The records number ``start`` to ``stop``; cheapest where the last call ended.
+
+        Their vectors may be the mapped file itself: valid until :meth:`close`, at any address.
+        """
         vectors = self._vectors(start, stop)
         if start != self._next:
             self._seek(start)
@@ -65,14 +68,17 @@ class SnapshotReader:
         self._next = stop
         if len(lines) != len(vectors):
             raise StoreCorrupt(f"{self._lines.name} ends before record {stop:,}")
-        rows = map(self._parse, lines)
-        return [
-            Record(row["id"], vector, row["text"], row["metadata"], row["seq"])
-            for row, vector in zip(rows, vectors, strict=True)
-        ]
+        rows = [self._parse(line) for line in lines]
+        return RecordColumns(
+            [row["id"] for row in rows],
+            vectors,
+            [row["text"] for row in rows],
+            [row["metadata"] for row in rows],
+            [row["seq"] for row in rows],
+        )
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files; what was read must not be used any more."""
         self._lines.close()
 
     def _live_positions(self, dead: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:

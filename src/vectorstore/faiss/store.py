@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vectorstore.digests import DigestMethod
+from vectorstore.digests import DigestMethod, row_digests
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.collection import Collection, Pending
@@ -152,9 +152,8 @@ class FaissStore:
             with self._reading() as collection:
                 position = collection.rows.position
                 part = ids[start : start + DIGEST_BLOCK]
-                found += collection.digests(
-                    [position[one] for one in part if one in position], method
-                )
+                columns = collection.columns([position[one] for one in part if one in position])
+            found += zip(columns.ids, columns.seqs, row_digests(columns, method), strict=True)
         return found
 
     def count(self, filter: Filter | None = None) -> int:
