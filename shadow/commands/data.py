@@ -7,14 +7,6 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from shadow.commands.running import (
     FAILED,
@@ -29,6 +21,8 @@ from shadow.commands.running import (
 )
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["backfill", "init", "verify"]
@@ -218,6 +212,15 @@ def _warn_of_memory(settings: PostgresSettings, rows: int) -> None:
 
 
 def _progress() -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -33,7 +33,7 @@ UNIT_TOLERANCE = 1e-4
 CORRECTED_TOLERANCE = 1e-6
 """Beyond this, scores under cosine are divided by the length, so that they agree with every store."""
 
-NORM_BLOCK_ROWS = 16_384
+NORM_BLOCK_ROWS = 1_024
 
 Pending: TypeAlias = tuple[str, Record | None, int]
 """An id, the record that it now has (``None``: deleted), and the seq of the change."""

@@ -45,6 +45,9 @@ INDEX_NAME = "index.faiss"
 RECORDS_NAME = "records.jsonl"
 TOMBSTONES_NAME = "tombstones.npy"
 
+_SHARED_MAX = 10_000
+_SHARED_LENGTH_MAX = 100
+
 _ASIDE = ".writing-"
 _DEAD: dict[str, Any] = {"id": "", "text": "", "metadata": {}, "seq": 0}
 _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
@@ -112,9 +115,12 @@ def tombstones(path: Path) -> npt.NDArray[np.int64]:
     return found
 
 
-def load_snapshot(path: Path) -> FaissStore:
-    """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads."""
-    manifest = verify_snapshot(path)
+def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore:
+    """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads.
+
+    ``verified``: what :func:`verify_snapshot` has just returned for it, which need not be done twice.
+    """
+    manifest = verify_snapshot(path) if verified is None else verified
     try:
         index = wrapped_index(faiss.read_index(str(path / INDEX_NAME)))
         dead = tombstones(path)
@@ -211,11 +217,31 @@ def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
     texts: list[str] = []
     metadata: list[Any] = []
     seqs: list[int] = []
+    values = _SharedValues()
     with path.open("rb") as lines:
         for alive in live:
             record: dict[str, Any] = reader(next(lines)) if alive else _DEAD
             ids.append(record["id"])
             texts.append(record["text"])
-            metadata.append(record["metadata"])
+            metadata.append(values.shared(record["metadata"]))
             seqs.append(record["seq"])
     return Rows(ids, texts, metadata, seqs, dead=dead)
+
+
+class _SharedValues:
+    """Lets records share the short texts that repeat in their metadata: names of documents, kinds."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def shared(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The same object, with values that were met before in place of equal ones."""
+        known = self._known
+        for key, value in metadata.items():
+            if type(value) is str and len(value) <= _SHARED_LENGTH_MAX:
+                found = known.get(value)
+                if found is not None:
+                    metadata[key] = found
+                elif len(known) < _SHARED_MAX:
+                    known[value] = value
+        return metadata
