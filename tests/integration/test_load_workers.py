@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from shadow.config import Settings
+from shadow.load_clock import LoadClock
 from shadow.process_lock import process_lock
 from shadow.read_latency import asked_for, recent_reads
+from shadow.status import status
 from shadow.writes.parts import BLOCK_ROWS, parts_of
 from shadow.writes.verify import Clean
 from tests.plugins.migrations import DIMENSION, SmallMigration, until
@@ -171,6 +173,24 @@ def test_ctrl_c_ends_all_of_them_in_words(large: SmallMigration) -> None:
     assert "Traceback" not in complaints
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     finish(large)
+
+
+def test_status_tells_how_far_it_is_and_what_is_left(large: SmallMigration) -> None:
+    """Rows of all rows at the first look, and the time left at the next one; the same in words."""
+    clock = LoadClock()
+    with copying(large, "--workers", "2"), large.opened() as migration:
+        first = status(migration, clock=clock)["backfill"]
+        assert first["doing"] == "copying rows"
+        assert (first["total"], first["left_s"]) == (ROWS, None)
+
+        def known() -> bool:
+            found = status(migration, clock=clock)["backfill"]
+            return found is not None and found["left_s"] is not None
+
+        until("a rate is known", known)
+        with large.command("status") as command:
+            told, _ = command.communicate(timeout=60.0)
+        assert "of 6,000; time left not yet known" in told
 
 
 @pytest.mark.slow

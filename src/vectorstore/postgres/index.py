@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -18,7 +19,14 @@ from vectorstore.postgres.queries import OPERATOR_CLASSES
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["BuildProgress", "GraphMemory", "drop_index", "ensure_index", "graph_memory"]
+__all__ = [
+    "BuildProgress",
+    "GraphMemory",
+    "build_progress",
+    "drop_index",
+    "ensure_index",
+    "graph_memory",
+]
 
 _POLL_S = 0.25
 _UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -26,10 +34,12 @@ _UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 _PARALLEL_BYTES = 128 << 20
 _SPARE = 1.25
 
-_PROGRESS = """
+_COUNTS = """
     SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total
-    FROM pg_stat_progress_create_index WHERE pid = %s
+    FROM pg_stat_progress_create_index
 """
+_PROGRESS = f"{_COUNTS} WHERE pid = %s"
+_BUILD = f"{_COUNTS} WHERE relid = to_regclass(quote_ident(%s))"
 
 _DEFINITION = """
     SELECT i.indisvalid, o.opcname, coalesce(c.reloptions, '{}')
@@ -72,6 +82,14 @@ def graph_memory(settings: PostgresSettings, rows: int) -> GraphMemory:
     links = 16 * (2 * settings.hnsw_m + 1)
     number, unit = re.fullmatch(r"(\d+)(kB|MB|GB)", settings.maintenance_work_mem).groups()  # type: ignore[union-attr]
     return GraphMemory(rows * (vector + links + 150), int(number) * _UNITS[unit])
+
+
+def build_progress(store: PostgresStore) -> BuildProgress | None:
+    """How far the build of an index on this table has come, whoever builds it; None if nobody does."""
+    row = store.read(
+        lambda connection: connection.execute(_BUILD, (store.settings.table,)).fetchone()
+    )
+    return None if row is None else _progress_of(row)
 
 
 def ensure_index(
@@ -217,8 +235,11 @@ def _build(connection: BoundedConnection, store: PostgresStore, *, concurrently:
 def _report(pid: int, store: PostgresStore, on_progress: Callable[[BuildProgress], None]) -> None:
     row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
     if row:
-        phase, blocks_done, blocks_total, tuples_done, tuples_total = row
-        if tuples_total:
-            on_progress(BuildProgress(phase, tuples_done, tuples_total))
-        else:
-            on_progress(BuildProgress(phase, blocks_done, blocks_total))
+        on_progress(_progress_of(row))
+
+
+def _progress_of(row: tuple[Any, ...]) -> BuildProgress:
+    phase, blocks_done, blocks_total, tuples_done, tuples_total = row
+    if tuples_total:
+        return BuildProgress(phase, tuples_done, tuples_total)
+    return BuildProgress(phase, blocks_done, blocks_total)
