@@ -47,6 +47,10 @@ def verifying(bench: Bench) -> None:
         "metadata::text), 1, 16))::bit(64)::bigint) FROM {}"
     ).format(store.names.table)
 
+    vectors_alone = sql.SQL("SELECT sum(length(vector_send(embedding))) FROM {}").format(
+        store.names.table
+    )
+
     def product(_: int) -> None:
         found = verify(faiss=source, follow=source.applied_seq, postgresql=store)
         assert isinstance(found, Clean), found
@@ -67,6 +71,12 @@ def verifying(bench: Bench) -> None:
                     ids, vectors, *others = zip(*part, strict=True)
                     row_digests(RecordColumns(ids, np.stack(vectors), *others), "crc32c")
 
+    def vectors(_: int) -> None:
+        connection.execute(vectors_alone)
+
+    def here(_: int) -> None:
+        source.digests(source.ids(limit=data.rows), "crc32c")
+
     def md5_of_text(_: int) -> None:
         connection.execute(as_text)
 
@@ -74,6 +84,8 @@ def verifying(bench: Bench) -> None:
         "verify, both stores": Side(product, per_call=data.rows),
         "server digests, one connection": Side(server, per_call=data.rows),
         "server digests, two ranges": Side(server_twice, per_call=data.rows),
+        "server, the vectors' wire form alone": Side(vectors, per_call=data.rows),
+        "FAISS digests alone": Side(here, per_call=data.rows),
         "pulled in binary, digested here": Side(pulled, per_call=data.rows),
         "md5 of text on the server": Side(md5_of_text, per_call=data.rows),
     }

@@ -67,11 +67,13 @@ BOUNDS = {
     ),
     "verify": (
         "Both halves run at the same time: the server digests the next ranges in two connections "
-        "while this process digests one. The server turns each vector big-endian and checksums 6 kB a "
-        "row; the client does the same and writes metadata as canonical text, for about half of that. "
-        "So on two cores the whole is bounded by the sum of both over two, and with the server "
-        "elsewhere by the slower half. crc32c finds accidents, not forgery: sha256 is there for that, "
-        "at its price."
+        "while this process digests one. Most of the server's part is turning each vector into its "
+        "wire form, which SQL cannot go without (its own row above); the client does the "
+        "same to its own and writes metadata as canonical text. On two cores the whole cannot take "
+        "less than half the sum of *server digests, one connection* and *FAISS digests alone*, which "
+        "is what bounds it against md5 of text; with more cores, or the server elsewhere, it is half "
+        "of the server's part, or the client's whole. crc32c finds accidents, not forgery: sha256 is "
+        "there for that, at its price."
     ),
     "gate": (
         "The gate's state is the number of times that each value of a figure was seen: at most k + 1 "
