@@ -92,8 +92,7 @@ def asked_for(directory: Path) -> Iterator[None]:
     """Have the routers of this state directory tell what their reads take."""
     folder = directory / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    # Routers may run under another account of the same group of people.
-    folder.mkdir(mode=0o777)
+    folder.mkdir()
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,16 +84,12 @@ def backfill(
     """
     from shadow.evidence_view import Verification
     from shadow.opening import who
-    from shadow.read_latency import asked_for, recent_reads
+    from shadow.read_latency import recent_reads
     from shadow.writes.backfill import backfill as run
     from shadow.writes.load_workers import default_workers
     from shadow.writes.pace import Pace
 
-    with (
-        migration(config) as opened,
-        nullcontext() if p99_ms_max is None else asked_for(opened.directory),
-        _progress() as progress,
-    ):
+    with migration(config) as opened, _progress() as progress:
         task = progress.add_task("copying rows", total=None)
         index = progress.add_task("building the index", total=None, visible=False)
         pace = Pace(
@@ -104,8 +99,10 @@ def backfill(
         )
 
         def rows_done(done: int, total: int) -> None:
-            slowed = "" if pace.share == 1.0 else f", {pace.share:.0%} of the time: reads are slow"
-            progress.update(task, completed=done, total=total, description=f"copying rows{slowed}")
+            how = "" if pace.share == 1.0 else f", {pace.share:.0%} of the time: reads are slow"
+            if pace.asks and not pace.heard:
+                how = ", at full speed: no router has told what its reads take"
+            progress.update(task, completed=done, total=total, description=f"copying rows{how}")
 
         def index_done(at: Any) -> None:
             progress.update(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,7 @@ from shadow.backups.taking import take_backup
 from shadow.errors import CutoverRefused, JournalGap, StoreDetached
 from shadow.events import EventLog
 from shadow.process_lock import hold_lock, process_lock
+from shadow.read_latency import asked_for
 from shadow.writes.journal import Journal
 from shadow.writes.load_workers import carry_in_processes
 from shadow.writes.pace import Pace
@@ -71,7 +72,11 @@ def backfill(
     processes copy; with 0 this process does, for a table so small that starting one costs more.
     ``on_rows`` is told (rows done, rows in all). Raises CutoverRefused if another backfill is running.
     """
-    with _alone(directory, wait_s=LOCK_WAIT_S if workers else 0.0) as lock:
+    pace = pace or Pace()
+    with (
+        _alone(directory, wait_s=LOCK_WAIT_S if workers else 0.0) as lock,
+        asked_for(directory) if pace.asks else nullcontext(),
+    ):
         started = time.monotonic()
         snapshot, load = _open_load(
             directory, journal, snapshots, store, current, backups_kept, max(1, workers)
@@ -93,12 +98,12 @@ def backfill(
                 snapshot=snapshot,
                 settings=store.settings,
                 workers=workers,
-                pace=pace or Pace(),
+                pace=pace,
                 on_rows=copied,
                 lock=lock.fileno(),
             )
         else:
-            _carry_here(parts, snapshot, store, pace or Pace(), copied)
+            _carry_here(parts, snapshot, store, pace, copied)
         _keep_from(journal, seq)
         finish_load(store, rows=rows, on_progress=on_index)
         store.remember_mark(seq, journal.mark_at(seq))

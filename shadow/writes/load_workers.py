@@ -26,9 +26,8 @@ from vectorstore import errors
 from vectorstore.errors import StoreUnavailable, VectorStoreError
 from vectorstore.postgres.settings import PostgresSettings
 
-__all__ = ["WORKERS_MAX", "carry_in_processes", "default_workers"]
+__all__ = ["carry_in_processes", "default_workers"]
 
-WORKERS_MAX = 64
 _DEFAULT_MAX = 4
 # Leave given ahead while nothing limits the pace, so that no block waits for this process.
 _AHEAD = 2
@@ -39,7 +38,11 @@ _STOP_S = 35.0
 
 def default_workers() -> int:
     """One process less than there are cores, so that one is left to answer; 1 to 4."""
-    return max(1, min(_DEFAULT_MAX, len(os.sched_getaffinity(0)) - 1))
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(_DEFAULT_MAX, cores - 1))
 
 
 def carry_in_processes(

@@ -46,6 +46,16 @@ class Pace:
         return self._rows_per_s_max is not None or self._p99_ms_max is not None
 
     @property
+    def asks(self) -> bool:
+        """Whether it matters what reads take."""
+        return self._p99_ms_max is not None
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody ever told what reads take."""
+        return self._seen_at is not None
+
+    @property
     def share(self) -> float:
         """The share of its time that the loader may copy now, from ``SHARE_MIN`` to 1."""
         return self._share
