@@ -14,6 +14,7 @@ TITLES = {
     "reads": "Reads: both stores and the router",
     "mirror": "The router and the mirror",
     "wire": "PostgreSQL reads against their floors and the naive ways",
+    "crossing": "Where an index begins to pay",
     "backfill": "Backfill",
     "writes": "Writes",
     "verify": "Verify",
@@ -64,6 +65,11 @@ BOUNDS = {
         "Python remain. With PostgreSQL answering, a writer also waits for its own row's commit "
         "there: two durable commits, one after the other, are what reading one's own write from the "
         "other store costs. FAISS overwrites a row where it lies, whatever the size of the index."
+    ),
+    "crossing": (
+        "An exact search reads every row; an HNSW search reads some hundreds, however many there are, and "
+        "may miss one. Up to `postgresql.exact_rows_max` (1,000) the router builds no index: there the "
+        "difference is a millisecond at most, the answer is perfect, and a write keeps no graph."
     ),
     "verify": (
         "Both halves run at the same time: the server digests the next ranges in two connections "
@@ -226,8 +232,8 @@ def _answer(results: Results) -> str:
         one, other = asked["embedding + FAISS"].p50_us, asked["embedding + PostgreSQL"].p50_us
         lines += [
             "",
-            "Up to 10,000 rows PostgreSQL searches exactly; above that it uses an HNSW index, which is "
-            "why it overtakes a flat FAISS index somewhere before 100,000 rows, at the recall shown. "
+            "Up to 1,000 rows PostgreSQL searches exactly; above that it uses an HNSW index, which is "
+            "why it overtakes a flat FAISS index as the rows grow, at the recall shown. "
             f"End to end a question has to be embedded first: {one / 1e3:.1f} ms with FAISS, "
             f"{other / 1e3:.1f} ms with PostgreSQL ({other / one:.2f}x) with the small offline model, "
             "and with a model behind a network the difference is lost in its variation.",

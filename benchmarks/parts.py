@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from benchmarks.bench import Bench
 from benchmarks.checking import gate, verifying
+from benchmarks.crossing import crossing
 from benchmarks.embedding import end_to_end
 from benchmarks.growing import growing
 from benchmarks.loading import loading
@@ -21,6 +22,7 @@ PARTS: Mapping[str, Callable[[Bench], None]] = {
     "reads": reads,
     "mirror": mirroring,
     "wire": wire,
+    "crossing": crossing,
     "backfill": loading,
     "writes": writing,
     "verify": verifying,

@@ -19,7 +19,7 @@ PART = "reads"
 EXACT_RECALL_MIN = 0.9999
 INDEX_RECALL_MIN = 0.95
 HNSW_ROWS_MAX = 200_000
-EXACT_ROWS_MAX = 10_000
+EXACT_ROWS_MAX = 1_000
 
 
 def bare_search(data: Dataset, index: Any) -> Callable[[int], object]:

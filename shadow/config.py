@@ -107,7 +107,7 @@ class PostgresqlSettings(Section):
         "strict_order", description="How pgvector 0.8 goes on when a filter leaves too few rows."
     )
     exact_rows_max: int = Field(
-        10_000,
+        1_000,
         ge=0,
         description="Rows up to which no HNSW index is built: exact search is fast and perfect there.",
     )

@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
-from shadow.evidence_view import LIVE, REPLAY, Era, EvidenceView, Verification, latency_bucket
+from shadow.evidence_view import (
+    LIVE,
+    REPLAY,
+    Era,
+    EvidenceView,
+    Verification,
+    distinct_queries,
+    latency_bucket,
+)
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["EvidenceBook", "Observed"]
@@ -59,10 +67,12 @@ class EvidenceBook(EvidenceView):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back by itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def open_era(self, fingerprint: str, settings: Mapping[str, Any], *, why: str) -> Era:
         """The current era if its fingerprint is this one, else a new era."""
@@ -172,10 +182,7 @@ class EvidenceBook(EvidenceView):
     def _record_details(
         self, connection: sqlite3.Connection, era: int, source: str, batch: Sequence[Observed]
     ) -> None:
-        known = connection.execute(
-            "SELECT count(*) FROM queries WHERE era = ? AND source = ?", (era, source)
-        ).fetchone()[0]
-        if known < QUERIES_COUNTED_MAX:
+        if distinct_queries(connection, era, source) < QUERIES_COUNTED_MAX:
             connection.executemany(
                 "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
                 [(era, source, one.query_digest) for one in batch if "recall" in one.figures],

@@ -73,6 +73,21 @@ CREATE TABLE IF NOT EXISTS queries (
     PRIMARY KEY (era, source, digest)
 ) WITHOUT ROWID;
 
+-- How many they are, so that nobody counts them for each verdict.
+CREATE TABLE IF NOT EXISTS distinct_queries (
+    era    INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (era, source)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS query_counted AFTER INSERT ON queries BEGIN
+    INSERT INTO distinct_queries VALUES (new.era, new.source, 1)
+        ON CONFLICT DO UPDATE SET n = n + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS query_forgotten AFTER DELETE ON queries BEGIN
+    UPDATE distinct_queries SET n = n - 1 WHERE era = old.era AND source = old.source;
+END;
+
 -- The worst comparisons, for people to look at; pruned to a bounded number.
 CREATE TABLE IF NOT EXISTS worst (
     rank    INTEGER PRIMARY KEY,

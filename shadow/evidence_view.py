@@ -24,6 +24,7 @@ __all__ = [
     "Tally",
     "Verification",
     "bucket_ms",
+    "distinct_queries",
     "end_to_end",
     "latency_bucket",
 ]
@@ -47,6 +48,14 @@ def latency_bucket(ms: float) -> int:
 def bucket_ms(bucket: int) -> float:
     """The latency in the middle of a bucket, ms; infinite for a timeout."""
     return math.inf if bucket >= TIMEOUT_BUCKET else math.exp(bucket * _BUCKET_BASE) / 1e3
+
+
+def distinct_queries(connection: sqlite3.Connection, era: int, source: str) -> int:
+    """How many different queries an era has seen, as a transaction of the caller's sees it."""
+    found = connection.execute(
+        "SELECT n FROM distinct_queries WHERE era = ? AND source = ?", (era, source)
+    ).fetchone()
+    return int(found[0]) if found else 0
 
 
 def end_to_end(store: str) -> str:
@@ -201,11 +210,8 @@ class EvidenceView:
 
     def distinct_queries(self, era: int, *, source: str = LIVE) -> int:
         """How many different queries were compared, counted up to a bound."""
-        return int(
-            self._rows("SELECT count(*) FROM queries WHERE era = ? AND source = ?", era, source)[0][
-                0
-            ]
-        )
+        with self._lock:
+            return distinct_queries(self._connection, era, source)
 
     def worst(
         self, era: int, judged: str, *, limit: int, source: str = LIVE

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from shadow.core.phases import Phase
-from shadow.errors import CutoverRefused
+from shadow.errors import CutoverRefused, PoisonEntry
 from shadow.opening import Migration
 from shadow.process_lock import process_lock
 from vectorstore.durable import sync_directory
-from vectorstore.errors import StoreCorrupt, StoreUnavailable
+from vectorstore.errors import StoreUnavailable
 
 __all__ = ["FINALIZED", "complete", "finalize", "is_open"]
 
@@ -89,7 +89,7 @@ def _end_following(migration: Migration) -> None:
         )
     if standing.state == "following":
         # A halted applier is told by how far it has come.
-        with suppress(StoreCorrupt):
+        with suppress(PoisonEntry):
             migration.postgresql.follow()
         standing = migration.postgresql.look()
     if standing.state == "final":

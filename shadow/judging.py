@@ -16,6 +16,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+from shadow.breaker import Breaker
 from shadow.config import GateSettings, MirrorSettings
 from shadow.core.adjudication import Adjudication
 from shadow.core.comparison import Cause, Comparison, compare, missed
@@ -26,8 +27,8 @@ from shadow.evidence_view import AUDIT_RECALL, EXACT_RECALL, end_to_end
 from shadow.exact_scans import Allowance, ExactScans, Stores, scored
 from shadow.mirror import Observation
 from shadow.writes.journal import Journal
-from vectorstore.errors import DeadlineExceeded
-from vectorstore.types import Answer, Hit, Metric
+from vectorstore.errors import DeadlineExceeded, StoreUnavailable
+from vectorstore.types import Answer, Hit, Metric, Query
 
 __all__ = ["UNJUDGED", "WRONG_SCORES", "QueryJudge"]
 
@@ -40,6 +41,10 @@ ADJUDICATIONS_PER_S_MAX = 5.0
 # Of their own, so that whether a query is audited never depends on how others came out.
 AUDITS_PER_S_MAX = 5.0
 TEXT_EXCERPT_MAX = 160
+# A store that is away costs a connection attempt or a whole timeout for each query, which the readers
+# beside it would feel. Left alone, it misses each query all the same.
+FAILURES_MAX = 5
+PAUSE_MS = 1_000.0
 
 
 class QueryJudge:
@@ -69,6 +74,11 @@ class QueryJudge:
         self._adjudications = Allowance(adjudications_per_s_max)
         self._audits = Allowance(max(adjudications_per_s_max, AUDITS_PER_S_MAX))
         self._draw = draw
+        self._breakers = {
+            name: Breaker(failures_max=FAILURES_MAX, pause_ms=PAUSE_MS)
+            for name in (FAISS, POSTGRESQL)
+        }
+        self._last_failure: dict[str, type[StoreUnavailable]] = {}
 
     def judge(self, seen: Observation) -> Observed:
         """What this query shows of the store that did not answer, and of the one that did."""
@@ -81,7 +91,7 @@ class QueryJudge:
         shadow: Answer | None = None
         wrong_scores = False
         try:
-            answer = self._stores.by_name(judged).search(query)
+            answer = self._ask(judged, query)
             latency_ms = (time.perf_counter() - started) * 1e3
             # Comparing may look rows up, so a store may fail here too.
             comparison = self._compare(seen, answer)
@@ -94,6 +104,20 @@ class QueryJudge:
         return self._observed(
             seen, shadow, judged, comparison, latency_ms, audited=audited, wrong_scores=wrong_scores
         )
+
+    def _ask(self, name: str, query: Query) -> Answer:
+        breaker = self._breakers[name]
+        if not breaker.allows():
+            # Counted as what it would have met: an error, or no answer in time.
+            raise self._last_failure[name](f"{name} failed repeatedly and is left alone")
+        try:
+            answer = self._stores.by_name(name).search(query)
+        except StoreUnavailable as error:
+            self._last_failure[name] = type(error)
+            breaker.failed()
+            raise
+        breaker.succeeded()
+        return answer
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
         hits = seen.hits or ()

@@ -84,6 +84,7 @@ class Mirror:
         self._told = (0, 0, 0)
         self._counting = threading.Lock()
         self._begun = False
+        self._abandoned = False
         self._shadow_answers = True
         self._idle = threading.Event()
         self._idle.set()
@@ -155,12 +156,16 @@ class Mirror:
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(self._settings.timeout_ms / 1e3 + 1.0)
+        # What is still queued after that has no place to be recorded any more.
+        self._abandoned = True
 
     def _run(self) -> None:
         budget = BudgetState(1.0)
         measured_at, cpu_at, all_at = time.monotonic(), time.thread_time(), time.process_time()
         while True:
             batch, stop = self._take()
+            if self._abandoned:
+                return
             if batch:
                 try:
                     self._work(batch)

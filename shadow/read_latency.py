@@ -49,7 +49,7 @@ class ReadLatencies:
         self._new: deque[float] = deque(maxlen=READS_KEPT_MAX)
         self._kept: deque[tuple[float, list[float]]] = deque()
         self.add: Callable[[float], None] = self._new.append
-        """Note the milliseconds that one read took."""
+        """Note the seconds that one read took."""
 
     def publish(self) -> None:
         """Tell a backfill that asks; costs one look at the folder otherwise. To be called often."""
@@ -66,7 +66,7 @@ class ReadLatencies:
         if not fresh:
             return
         self._kept.append((now, fresh))
-        p99_ms = float(np.quantile(self._recent(now), 0.99))
+        p99_ms = 1e3 * float(np.quantile(self._recent(now), 0.99))
         written = self._folder / f".{os.getpid()}"
         # The backfill may end, and take the folder away, at any moment.
         with suppress(OSError):

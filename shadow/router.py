@@ -76,7 +76,7 @@ class Router:
         self._on_full = on_full
         self._own_writes = OwnWrites(journal, link, pause_s=settings.poll_ms / 1e3)
         self._on_close = on_close
-        # Told the milliseconds of every search that succeeded: must cost no more than an append.
+        # Told the seconds of every search that succeeded: must cost no more than an append.
         self._on_read = on_read
         self._open = True
         self._acknowledged = 0
@@ -124,10 +124,13 @@ class Router:
         Raises InvalidInput for a bad query, DeadlineExceeded or StoreUnavailable with both stores'
         reasons when neither may answer before the deadline.
         """
+        # Every microsecond here is on the path of every query: hence the plain comparisons.
         route = self._route
-        first = self._draw(route)
-        sampled = self._mirror.samples(route)
-        floor = max(self._acknowledged, route.flip_seq, query.min_seq)
+        first = FAISS if route.postgresql_share <= 0.0 else self._draw(route)
+        sampled = route.mirrors and self._mirror.samples(route)
+        floor = self._floor(route)
+        if query.min_seq > floor:
+            floor = query.min_seq
         if first == POSTGRESQL and query.timeout_ms is None:
             query = replace(query, timeout_ms=self._settings.timeout_ms)
         started = time.perf_counter()
@@ -140,13 +143,13 @@ class Router:
             if sampled:
                 self._mirror.offer_failure(route, query, first)
         else:
-            elapsed_ms = (time.perf_counter() - started) * 1e3
-            self._on_read(elapsed_ms)
+            ended = time.perf_counter()
+            self._on_read(ended - started)
             refused = self._refusal(answer.applied_seq, floor)
             if refused is None:
                 self._breakers[first].succeeded()
                 if sampled:
-                    self._mirror.offer(route, query, answer, elapsed_ms)
+                    self._mirror.offer(route, query, answer, (ended - started) * 1e3)
                 return answer
             # Not a failure: it is behind, which lag tells, and the other store answers meanwhile.
             why = refused
@@ -160,7 +163,7 @@ class Router:
             return []
         route = self._route
         first = self._draw(route)
-        floor = max(self._acknowledged, route.flip_seq, *(query.min_seq for query in queries))
+        floor = max(self._floor(route), *(query.min_seq for query in queries))
         sampled = [self._mirror.samples(route) for _ in queries]
         started = time.perf_counter()
         try:
@@ -227,12 +230,17 @@ class Router:
     def _read(self, ask: Callable[[Replica], T]) -> T:
         route = self._route
         first = self._draw(route)
-        floor = max(self._acknowledged, route.flip_seq)
+        floor = self._floor(route)
         started = time.perf_counter()
         outcome = self._try(first, floor, ask)
         if isinstance(outcome, _Refused):
             return self._otherwise(first, outcome.why, floor, started, None, ask)
         return outcome
+
+    def _floor(self, route: Route) -> int:
+        """The seq that an answer of this process must reach, under this route."""
+        acknowledged = self._acknowledged
+        return acknowledged if acknowledged > route.flip_seq else route.flip_seq
 
     def _draw(self, route: Route) -> str:
         share = route.postgresql_share
@@ -374,28 +382,32 @@ class Router:
     def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
         """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""
         try:
+            own: list[Change] = []
             if appended.replayed:
                 self._faiss.follow()
             else:
-                self._faiss.apply_own(
-                    [
-                        Change(seq, record_id, None if record is None else replace(record, seq=seq))
-                        for seq, (record_id, record) in enumerate(entries, appended.first_seq)
-                    ]
-                )
-            if self._route.postgresql_share > 0:
-                self._bring_to_postgresql(appended.last_seq)
+                own = [
+                    Change(seq, name, record and replace(record, seq=seq), self._journal.mark)
+                    for seq, (name, record) in enumerate(entries, appended.first_seq)
+                ]
+                self._faiss.apply_own(own)
+            if self._route.postgresql_share > 0 and self._bring_to_postgresql(
+                appended.last_seq, own
+            ):
+                return
         except Exception as error:  # noqa: BLE001 - the write is durable: a store's failure is not its
             log.warning("apply_later", error=f"{type(error).__name__}: {error}")
         self._on_write()
 
-    def _bring_to_postgresql(self, seq: int) -> None:
+    def _bring_to_postgresql(self, seq: int, own: Sequence[Change]) -> bool:
+        """Whether PostgreSQL has the write ``seq`` now; ``own`` are the entries that end with it."""
         breaker = self._breakers[POSTGRESQL]
         # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
         if breaker.is_open or not self._postgresql.standing.following:
-            return
+            return False
+        deadline = time.monotonic() + APPLY_OWN_MS_MAX / 1e3
         try:
-            self._postgresql.follow(upto=seq, deadline=time.monotonic() + APPLY_OWN_MS_MAX / 1e3)
+            return self._postgresql.follow(upto=seq, deadline=deadline, own=own) >= seq
         except StoreUnavailable:
             breaker.failed()
             raise

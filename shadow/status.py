@@ -56,8 +56,8 @@ def status(
             "postgresql": {
                 "state": standing.state,
                 "applied_seq": standing.applied_seq,
-                "lag_entries": max(0, head - standing.applied_seq) if standing.following else None,
-                "lag_oldest_ms": age_ms if standing.following else None,
+                "lag_entries": max(0, head - standing.applied_seq) if standing.counts else None,
+                "lag_oldest_ms": age_ms if standing.counts else None,
                 "halted": standing.halted,
                 "trouble": standing.halted or standing.error,
             },

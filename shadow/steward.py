@@ -124,7 +124,7 @@ class Steward:
             self._stopping.wait(APPLY_GATHER_S)
         self._written.clear()
         follower = self._migration.postgresql
-        if follower.standing.halted is not None:
+        if follower.standing.halted is not None and follower.look().halted is not None:
             return BACKOFF_S_MAX
         try:
             return self._apply_once()
@@ -134,7 +134,9 @@ class Steward:
     def _apply_once(self) -> float:
         follower = self._migration.postgresql
         try:
-            follower.follow()
+            # A writer that brought its own writes leaves nothing to do.
+            if not follower.is_level(self._migration.lag.head()):
+                follower.follow()
         except VectorStoreError as error:
             follower.lost(str(error))
             log.warning("applier_waits", store="postgresql", why=str(error))
@@ -176,11 +178,13 @@ class Steward:
         entries = journal.head() - migration.snapshots.newest_seq()
         crowded = usage.warning and holder is not None and holder[0] == SNAPSHOTS_CURSOR
         if entries >= settings.snapshot_entries or (crowded and entries):
-            migration.snapshots.make(self._faiss.store, reloads=self._faiss.reloads)
+            # One that the disk has no room for is in the log, and is made later.
+            with suppress(StoreUnavailable):
+                migration.snapshots.make(self._faiss.store, reloads=self._faiss.reloads)
         release_left_hold(
             migration.directory,
             journal,
-            following=lambda: migration.postgresql.look().following,
+            following=lambda: migration.postgresql.look().state not in ("loading", "unavailable"),
         )
         journal.truncate(journal.head())
         if usage.warning:

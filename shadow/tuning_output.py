@@ -80,7 +80,7 @@ def chart(tuned: Tuned) -> str:
 def settings_of(candidate: Candidate, *, rows: int) -> Mapping[str, str | int]:
     """The keys of the section [postgresql] that make the store search so."""
     if candidate.exact:
-        return {"exact_rows_max": max(rows * 2, 10_000)}
+        return {"exact_rows_max": max(rows * 2, 1_000)}
     return {
         "exact_rows_max": 0,
         "index_type": candidate.index_type,

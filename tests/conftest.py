@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 pytest_plugins = [
+    "tests.plugins.killing",
     "tests.plugins.migrations",
     "tests.plugins.postgresql",
     "tests.plugins.tcp_proxy",

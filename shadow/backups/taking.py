@@ -53,28 +53,35 @@ def take_backup(
 
     ``postgresql`` gives the store whose rows are to be in it; if it cannot be reached or holds no copy
     of this journal, the backup is made without them: FAISS and the journal hold everything. Raises
-    RestoreRefused after finalize, when PostgreSQL alone is what there is to back up.
+    RestoreRefused after finalize, when PostgreSQL alone is what there is to back up, and
+    StoreUnavailable, with nothing left of the attempt, if the disk takes no more.
     """
     shelf = BackupShelf(directory)
-    shelf.path.mkdir(mode=0o700, exist_ok=True)
-    with process_lock(directory / "backups.lock", wait=True):
-        if journal.sealed():
-            raise RestoreRefused(
-                "the migration is final: PostgreSQL holds everything, so back it up with pg_dump"
-            )
-        for unfinished in shelf.path.glob(f"{_ASIDE}*"):
-            shutil.rmtree(unfinished)
-        aside = shelf.path / f"{_ASIDE}{secrets.token_hex(4)}"
-        try:
-            manifest = _fill(aside, journal, snapshots, postgresql, kind, clock)
-            target = _free_name(shelf.path, clock)
-            manifest = _named(aside, manifest, target.name)
-            aside.rename(target)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        sync_directory(shelf.path)
-        removed = shelf.prune(kept)
+    try:
+        shelf.path.mkdir(mode=0o700, exist_ok=True)
+        with process_lock(directory / "backups.lock", wait=True):
+            if journal.sealed():
+                raise RestoreRefused(
+                    "the migration is final: PostgreSQL holds everything, so back it up with pg_dump"
+                )
+            for unfinished in shelf.path.glob(f"{_ASIDE}*"):
+                shutil.rmtree(unfinished)
+            aside = shelf.path / f"{_ASIDE}{secrets.token_hex(4)}"
+            try:
+                manifest = _fill(aside, journal, snapshots, postgresql, kind, clock)
+                target = _free_name(shelf.path, clock)
+                manifest = _named(aside, manifest, target.name)
+                aside.rename(target)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            sync_directory(shelf.path)
+            removed = shelf.prune(kept)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"no backup could be written under {shelf.path} ({error.strerror}), and nothing is left of "
+            "the attempt. Make room there, or keep fewer (journal.backups_kept), and run it again"
+        ) from error
     log.info(
         "backed_up", timestamp=manifest.timestamp, kind=kind, head=manifest.head, pruned=removed
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = [
     "Facts",
@@ -57,7 +58,7 @@ class Wanted(enum.StrEnum):
         return self in (Wanted.POSTGRESQL, Wanted.AUTO)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """Who answers and who is mirrored to; replaced whole, never changed.
 
@@ -73,19 +74,20 @@ class Route:
     flip_seq: int = 0
     rehearsing_until: float | None = None
 
-    @property
+    # Worked out once: every read asks.
+    @cached_property
     def primary(self) -> str:
         """The store that answers (in the phase ``ramp``: the one that answers the rest)."""
         return POSTGRESQL if self.phase in (Phase.POSTGRESQL, Phase.FINAL) else FAISS
 
-    @property
+    @cached_property
     def postgresql_share(self) -> float:
         """The share of reads that PostgreSQL answers."""
         if self.phase is Phase.RAMP:
             return self.ramp_share
         return 1.0 if self.primary == POSTGRESQL else 0.0
 
-    @property
+    @cached_property
     def mirrors(self) -> bool:
         """Whether queries are mirrored to the store that does not answer."""
         return self.phase in (Phase.SHADOW, Phase.RAMP, Phase.POSTGRESQL) and self.mirror_rate > 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shadow.errors import JournalGap
+from shadow.errors import JournalGap, PoisonEntry
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, VectorStoreError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["FaissFollower", "PostgresqlFollower", "PostgresqlLink", "PostgresqlStanding"]
 
 READ_ENTRIES_MAX = 1_000
+# For so long a writer takes it that the table still stands where it was last seen to. What it then
+# sends is refused by the table itself if that is not so.
+LOOK_AGE_S_MAX = 1.0
 
 log = EventLog()
 
@@ -58,10 +61,12 @@ class FaissFollower:
         A copy that slept past a truncation is replaced by the newest snapshot. Raises StoreCorrupt if
         no snapshot reaches what the journal still holds.
         """
-        if self._journal.reloads() != self.reloads:
+        reloads, head = self._journal.reloads_and_head()
+        if reloads != self.reloads:
             self._replace()
         with self._lock:
-            return self._follow()
+            applied = self.store.applied_seq()
+            return applied if applied == head else self._follow()
 
     def apply_own(self, changes: Sequence[Change]) -> int:
         """Apply changes that this process has just appended, without reading them back."""
@@ -174,6 +179,18 @@ class PostgresqlStanding:
         """Whether PostgreSQL holds a complete copy that follows the journal."""
         return self.state in ("following", "final") and self.halted is None
 
+    @property
+    def counts(self) -> bool:
+        """Whether ``applied_seq`` counts in this journal: as last seen, if it cannot be asked now."""
+        return self.state in ("following", "final") or (
+            self.state == "unavailable" and self.applied_seq > 0
+        )
+
+    def lost(self, why: str) -> PostgresqlStanding:
+        """The same when it cannot be reached any more, or does not fit."""
+        applied_seq = self.applied_seq if self.counts else 0
+        return PostgresqlStanding("unavailable", applied_seq, self.halted, why)
+
 
 class PostgresqlFollower:
     """Applies the journal to PostgreSQL in batches; each batch and its cursor are one transaction."""
@@ -184,15 +201,15 @@ class PostgresqlFollower:
         self._batch_max = batch_max
         self._lock = threading.Lock()
         self._bound: PostgresStore | None = None
+        self._looked_at = -LOOK_AGE_S_MAX
+        self._mark: int | None = None
+        self._poison_seq = 0
         self.standing = PostgresqlStanding("unavailable", 0)
 
     def lost(self, why: str) -> None:
         """Take note that PostgreSQL cannot be reached or does not fit."""
         with self._lock:
-            before = self.standing
-            self.standing = PostgresqlStanding(
-                "unavailable", before.applied_seq, before.halted, why
-            )
+            self.standing = self.standing.lost(why)
 
     def look(self) -> PostgresqlStanding:
         """Read the cursor from the server."""
@@ -200,9 +217,7 @@ class PostgresqlFollower:
         try:
             cursor = self._link.open().cursor()
         except VectorStoreError as error:
-            self.standing = PostgresqlStanding(
-                "unavailable", self.standing.applied_seq, self.standing.halted, str(error)
-            )
+            self.standing = self.standing.lost(str(error))
         else:
             self.standing = self._stands(cursor, base)
         return self.standing
@@ -212,7 +227,8 @@ class PostgresqlFollower:
 
         ``base`` was read before the cursor, so that what was truncated meanwhile does not count.
         """
-        halted = self.standing.halted
+        # A backfill, or a process that was started after the row was mended, may have passed it.
+        halted = self.standing.halted if cursor.seq < self._poison_seq else None
         state, why = cursor.state, None
         if state == "detached":
             why = (
@@ -242,24 +258,47 @@ class PostgresqlFollower:
             return f"its write {cursor.seq} is another one than this journal's"
         return None
 
-    def follow(self, *, upto: int | None = None, deadline: float | None = None) -> int:
+    def is_level(self, head: int) -> bool:
+        """Whether PostgreSQL had applied everything up to ``head`` when it was last looked at, just now."""
+        standing = self.standing
+        fresh = time.monotonic() - self._looked_at < LOOK_AGE_S_MAX
+        return fresh and standing.state == "following" and standing.applied_seq >= head
+
+    def follow(
+        self,
+        *,
+        upto: int | None = None,
+        deadline: float | None = None,
+        own: Sequence[Change] = (),
+    ) -> int:
         """Apply entries until PostgreSQL reaches ``upto`` (default: the head); return the applied seq.
 
-        Raises StoreUnavailable when the server does not answer. A poison entry halts this applier and
-        raises StoreCorrupt: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
+        ``own``: entries that the caller has just appended, which need not be read back. Raises
+        StoreUnavailable when the server does not answer. A poison entry halts this applier and
+        raises PoisonEntry: it is never skipped. With a ``deadline`` (monotonic seconds) nothing waits
         longer than until then, neither for the server nor for another thread that is at it.
         """
         if not self._lock.acquire(timeout=-1.0 if deadline is None else _left_s(deadline)):
             return self.standing.applied_seq
         try:
-            return self._follow(upto, deadline)
+            standing = self.standing
+            if upto is not None and standing.following and standing.applied_seq >= upto:
+                # Another thread's batch had it while this one waited.
+                return standing.applied_seq
+            return self._follow(upto, deadline, own)
+        except VectorStoreError:
+            self._looked_at = -LOOK_AGE_S_MAX
+            raise
         finally:
             self._lock.release()
 
-    def _follow(self, upto: int | None, deadline: float | None) -> int:
+    def _follow(self, upto: int | None, deadline: float | None, own: Sequence[Change]) -> int:
         if self.standing.halted is not None:
-            raise StoreCorrupt(self.standing.halted)
+            raise PoisonEntry(self.standing.halted)
         store = self._link.open() if deadline is None else self._link.store()
+        known = self._bound is store and self.standing.state == "following"
+        if deadline is not None and known and time.monotonic() - self._looked_at < LOOK_AGE_S_MAX:
+            return self._bring(store, self.standing.applied_seq, upto, deadline, own)
         base = self._journal.base()
         cursor = store.cursor(timeout_ms=_left_ms(deadline))
         self.standing = self._stands(cursor, base)
@@ -272,11 +311,28 @@ class PostgresqlFollower:
             if deadline is None and self._left_behind(cursor, base):
                 self.standing = self._stands(store.detach(), base)
             return applied
+        self._looked_at = time.monotonic()
+        self._mark = self._journal.mark_at(applied)
+        return self._bring(store, applied, upto, deadline, own)
+
+    def _bring(
+        self,
+        store: PostgresStore,
+        applied: int,
+        upto: int | None,
+        deadline: float | None,
+        own: Sequence[Change],
+    ) -> int:
+        """Apply what follows ``applied``, in batches."""
         while upto is None or applied < upto:
-            changes = self._journal.read(applied, self._batch_max)
+            changes: Sequence[Change] = own
+            if not own or own[0].seq != applied + 1:
+                changes = self._journal.read(applied, self._batch_max)
             if not changes:
                 break
             applied = self._apply(store, changes, _left_ms(deadline))
+            # It may have been farther than these entries, on one whose mark is not known here.
+            self._mark = changes[-1].mark if applied == changes[-1].seq else None
             self.standing = PostgresqlStanding("following", applied)
             if deadline is not None and time.monotonic() > deadline:
                 break
@@ -290,16 +346,24 @@ class PostgresqlFollower:
         self, store: PostgresStore, changes: Sequence[Change], timeout_ms: float | None
     ) -> int:
         try:
-            return store.apply(changes, timeout_ms=timeout_ms)
+            return store.apply(changes, after_mark=self._mark, timeout_ms=timeout_ms)
         except InvalidInput as error:
+            if len(changes) > 1:
+                # What comes before the one that is refused is applied, and that one is named.
+                for change in changes:
+                    self._apply(store, [change], timeout_ms)
+                    self._mark = change.mark
+                return changes[-1].seq
+            poison = changes[0]
             why = (
-                f"PostgreSQL refuses a journal entry between {changes[0].seq} and {changes[-1].seq}: "
-                f"{error}. Its applier has stopped and skips nothing; mend the row and restart, or "
-                "run `shadow backfill` again"
+                f"PostgreSQL refuses the journal's entry {poison.seq} (id {poison.id!r}): {error}. Its "
+                "applier has stopped before it and skips nothing. Mend what refuses it and restart, or "
+                "fill the table anew by `shadow backfill`"
             )
-            self.standing = PostgresqlStanding("following", changes[0].seq - 1, halted=why)
+            self._poison_seq = poison.seq
+            self.standing = PostgresqlStanding("following", poison.seq - 1, halted=why)
             log.error("applier_halted", store="postgresql", why=why)
-            raise StoreCorrupt(why) from error
+            raise PoisonEntry(why) from error
 
 
 def _left_s(deadline: float) -> float:

@@ -8,6 +8,7 @@ of them committed the others can read at once. Records arrive here as ``normalis
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 import uuid
@@ -93,6 +94,11 @@ class Journal:
     def incarnation(self) -> str:
         """The id of this history; a restore starts another one."""
         return self._appender.incarnation
+
+    @property
+    def mark(self) -> int:
+        """The mark of the entries that this process appends."""
+        return self._appender.mark
 
     def vectors(self) -> tuple[int, Metric]:
         """Dimension and metric of the vectors, as bound."""
@@ -313,17 +319,29 @@ class Journal:
         with self._file.reading() as connection:
             return int(connection.execute("SELECT reloads FROM state").fetchone()[0])
 
+    def reloads_and_head(self) -> tuple[int, int]:
+        """:meth:`reloads` and :meth:`head` in one look."""
+        with self._file.reading() as connection:
+            found = connection.execute("SELECT reloads, head FROM state").fetchone()
+        return int(found[0]), int(found[1])
+
     def ask_reload(self) -> None:
         """Ask every process to load its FAISS copy anew from the newest snapshot."""
         with self._file.writing() as connection:
             connection.execute("UPDATE state SET reloads = reloads + 1")
 
     def copy_to(self, path: Path) -> tuple[int, int]:
-        """Write a consistent, synced copy to the new file ``path``; the copy's base and head."""
+        """Write a consistent, synced copy to the new file ``path``; the copy's base and head.
+
+        Raises OSError if the copy finds no room.
+        """
         with self._file.reading() as connection:
             base, head = connection.execute("SELECT base, head FROM state").fetchone()
             with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-                connection.backup(copy)
+                try:
+                    connection.backup(copy)
+                except sqlite3.Error as error:
+                    raise OSError(errno.EIO, f"the journal could not be copied: {error}") from error
         path.chmod(0o600)
         with path.open("rb") as file:
             sync_file(file.fileno())

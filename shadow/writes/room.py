@@ -11,6 +11,7 @@ from shadow.writes.backfill import POSTGRESQL_CURSOR
 from shadow.writes.followers import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR, SnapshotKeeper
+from vectorstore.errors import StoreUnavailable
 
 __all__ = ["RoomMaker"]
 
@@ -79,7 +80,6 @@ class RoomMaker:
             made = self._snapshots.make(
                 self._faiss.store, reloads=self._faiss.reloads, wait=True, alone=True
             )
-        except OSError as error:
-            log.error("snapshot_failed", why=str(error))
+        except StoreUnavailable:
             return False
         return made is not None

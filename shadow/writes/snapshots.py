@@ -15,7 +15,7 @@ from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from vectorstore.durable import copy_durably, sync_directory
-from vectorstore.errors import StoreCorrupt
+from vectorstore.errors import StoreCorrupt, StoreUnavailable
 
 if TYPE_CHECKING:
     from vectorstore.faiss.manifest import Manifest
@@ -183,9 +183,10 @@ class SnapshotKeeper:
         """Write and verify a snapshot, then prune; ``None`` if another process is at it.
 
         ``reloads``: the journal's count when the copy was loaded. A copy from before a repair makes no
-        snapshot, nor does one that is behind the newest. ``wait`` for the other process instead. ``alone``: keep none of the older ones, so
-        that the journal need not reach back to them. Tombstones are cleared away first when there are
-        too many.
+        snapshot, nor does one that is behind the newest. ``wait`` for the other process instead.
+        ``alone``: keep none of the older ones, so that the journal need not reach back to them.
+        Tombstones are cleared away first when there are too many. Raises StoreUnavailable, with the
+        older ones in force, if the disk takes no more.
         """
         with process_lock(self._lock_path, wait=wait) as mine:
             if not mine or (reloads is not None and reloads != self._journal.reloads()):
@@ -194,7 +195,11 @@ class SnapshotKeeper:
                 # A copy that sleeps: the journal may not hold any more what would have to follow it.
                 return None
             self._compact(store)
-            return self._write(store, 1 if alone else self._kept)
+            try:
+                return self._write(store, 1 if alone else self._kept)
+            except StoreUnavailable as error:
+                log.error("snapshot_failed", why=str(error))
+                raise
 
     def put_right(self, store: FaissStore) -> Path:
         """Make a repaired copy the newest snapshot and have every process load it.
@@ -214,6 +219,10 @@ class SnapshotKeeper:
     def _write(self, store: FaissStore, kept: int) -> Path:
         from vectorstore.faiss.snapshot import verify_snapshot, write_snapshot
 
+        if SNAPSHOTS_CURSOR not in self._journal.cursors():
+            # Before the first one is there: nobody may cut off what comes after a snapshot, not even
+            # if this process dies before it can say how far the snapshot reaches.
+            self._journal.set_cursor(SNAPSHOTS_CURSOR, self._journal.base())
         path = write_snapshot(store, self._directory, incarnation=self._journal.incarnation)
         verify_snapshot(path)
         self._prune(kept)

@@ -38,6 +38,7 @@ class Forgetful:
         self._store = store
         self.forgets: dict[bytes, str] = {}
         self.fails: dict[bytes, Exception] = {}
+        self.asked = 0
         self.before_exact: list[Callable[[], object]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -52,6 +53,7 @@ class Forgetful:
 
     def search(self, query: Query) -> Answer:
         """The store's answer, with the forgotten row replaced by the next one."""
+        self.asked += 1
         key = np.asarray(query.vector, dtype=np.float32).tobytes()
         if key in self.fails:
             raise self.fails[key]

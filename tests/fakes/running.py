@@ -82,8 +82,8 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, dsn: str, table: str, **router: Any) -> Iterator[Running]:
-    """A migration over an empty FAISS index in ``directory``."""
+def running(directory: Path, dsn: str, table: str, **sections: dict[str, Any]) -> Iterator[Running]:
+    """A migration over an empty FAISS index in ``directory``; ``sections`` of settings over these."""
     settings = Settings.model_validate(
         {
             "state_directory": directory,
@@ -92,7 +92,7 @@ def running(directory: Path, dsn: str, table: str, **router: Any) -> Iterator[Ru
             # Without evidence nothing is rolled back by statistics: what a test sees is the read rule.
             "mirror": {"events": "off", "rate": 0.0},
             "gate": {"verify_every_s": 0},
-            "router": router,
+            **sections,
         }
     )
     application = open_router(settings)

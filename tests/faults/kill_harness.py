@@ -11,21 +11,23 @@ The sequence of decisions follows from the seed, which is printed; what each kil
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AckLog", "KillHarness", "KillReport", "Worker"]
+from tests.faults.nursery import ROOT, Nursery, attribute
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["ROOT", "AckLog", "KillHarness", "KillReport", "Worker", "run"]
+
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.002
 
@@ -34,11 +36,15 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One process: its name, the function that it runs, and that function's keyword arguments (JSON)."""
+    """One process: its name, the function that it runs, and that function's keyword arguments (JSON).
+
+    ``alive_s_max``: how long it lives at most after it is ready, if not as long as the others.
+    """
 
     name: str
     target: str
     arguments: Mapping[str, Any]
+    alive_s_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,12 @@ class KillReport:
     intended: Mapping[str, list[Event]]
     acknowledged: Mapping[str, list[Event]]
 
+    def interrupted(self) -> Counter[str]:
+        """How often a kill came between the beginning and the end of an operation, by its name."""
+        begun = _operations(self.intended)
+        begun.subtract(_operations(self.acknowledged))
+        return begun
+
     def __str__(self) -> str:
         counts = ", ".join(
             f"{name}: {self.kills[name]} kills, {len(self.acknowledged[name])} acknowledged of "
@@ -57,6 +69,12 @@ class KillReport:
             for name in self.kills
         )
         return f"seed {self.seed}: {counts}"
+
+
+def _operations(events: Mapping[str, list[Event]]) -> Counter[str]:
+    return Counter(
+        event["operation"] for log in events.values() for event in log if "operation" in event
+    )
 
 
 class AckLog:
@@ -76,6 +94,15 @@ class AckLog:
     def acknowledge(self, **event: Any) -> None:
         """Say what was acknowledged: from here on it may not be lost."""
         self._append({"kind": "acknowledge", **event})
+
+    @contextmanager
+    def doing(self, operation: str) -> Iterator[None]:
+        """Say that an operation begins, and that it ended, well or badly: a kill inside is then seen."""
+        self.intend(operation=operation)
+        try:
+            yield
+        finally:
+            self.acknowledge(operation=operation)
 
     def ready(self) -> None:
         """Tell the harness that the imports are done and the clock of the next kill may run."""
@@ -101,9 +128,7 @@ class AckLog:
 class _Life:
     """A worker's current process, and when it is to be killed."""
 
-    def __init__(
-        self, worker: Worker, directory: Path, number: int, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, nursery: Nursery, worker: Worker, directory: Path, number: int) -> None:
         self.worker = worker
         self.number = number
         self.acks = directory / f"{worker.name}.acks"
@@ -111,23 +136,17 @@ class _Life:
         self.kill_at: float | None = None
         self._spawned_at = time.monotonic()
         self._offset = self.acks.stat().st_size if self.acks.exists() else 0
-        with self.errors.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "tests.faults.kill_harness",
-                    worker.target,
-                    str(self.acks),
-                    str(number),
-                    json.dumps(dict(worker.arguments)),
-                ],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-            )
+        self._nursery = nursery
+        self._pid = nursery.start(
+            f"{__name__}:run",
+            {
+                "target": worker.target,
+                "acks": str(self.acks),
+                "life": number,
+                "arguments": dict(worker.arguments),
+            },
+            stderr=self.errors,
+        )
 
     def is_ready(self) -> bool:
         """Whether the worker said so; raises if it takes too long or ended with an error."""
@@ -140,15 +159,17 @@ class _Life:
 
     def has_ended(self) -> bool:
         """Whether the worker ended by itself; raises with its stderr if that was an error."""
-        code = self.process.poll()
+        code = self._nursery.poll(self._pid)
         if code not in (None, 0):
             tail = self.errors.read_text(errors="replace")[-4000:]
             raise AssertionError(f"{self.worker.name} ended by itself with code {code}:\n{tail}")
         return code == 0
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        # Until it is waited for, its number is given to no other process.
+        if self._nursery.poll(self._pid) is None:
+            os.kill(self._pid, signal.SIGKILL)
+            self._nursery.wait(self._pid)
 
 
 class KillHarness:
@@ -161,14 +182,12 @@ class KillHarness:
         *,
         seed: int,
         alive_s_max: float = 0.4,
-        env: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = directory
         self._workers = list(workers)
         self._seed = seed
         self._random = random.Random(seed)
         self._alive_s_max = alive_s_max
-        self._env = dict(env or {})
         self._lives: dict[str, _Life] = {}
 
     def run(self, *, kills: int, timeout_s: float = 120.0) -> KillReport:
@@ -176,6 +195,7 @@ class KillHarness:
         print(f"kill harness: seed {self._seed}")
         counts = {worker.name: 0 for worker in self._workers}
         deadline = time.monotonic() + timeout_s
+        nursery = self._nursery = Nursery()
         try:
             for worker in self._workers:
                 self._start(worker)
@@ -190,6 +210,7 @@ class KillHarness:
         finally:
             for life in self._lives.values():
                 life.kill()
+            nursery.close()
         report = self._report(counts)
         print(f"kill harness: {report}")
         return report
@@ -197,7 +218,8 @@ class KillHarness:
     def _step(self, life: _Life, counts: dict[str, int]) -> None:
         if life.kill_at is None:
             if life.is_ready():
-                life.kill_at = time.monotonic() + self._random.uniform(0, self._alive_s_max)
+                longest_s = life.worker.alive_s_max or self._alive_s_max
+                life.kill_at = time.monotonic() + self._random.uniform(0, longest_s)
         elif life.has_ended():
             self._start(life.worker)
         elif time.monotonic() >= life.kill_at:
@@ -208,7 +230,7 @@ class KillHarness:
     def _start(self, worker: Worker) -> None:
         earlier = self._lives.get(worker.name)
         number = 0 if earlier is None else earlier.number + 1
-        self._lives[worker.name] = _Life(worker, self._directory, number, self._env)
+        self._lives[worker.name] = _Life(self._nursery, worker, self._directory, number)
 
     def _report(self, counts: Mapping[str, int]) -> KillReport:
         intended: dict[str, list[Event]] = {}
@@ -220,13 +242,12 @@ class KillHarness:
         return KillReport(self._seed, dict(counts), intended, acknowledged)
 
 
-def _run(target: str, acks: str, life: str, arguments: str) -> None:
-    module, _, function = target.partition(":")
-    work = getattr(importlib.import_module(module), function)
-    log = AckLog(Path(acks), life=int(life))
+def run(target: str, acks: str, life: int, arguments: Mapping[str, Any]) -> None:
+    """Be the worker ``target``."""
+    log = AckLog(Path(acks), life=life)
     log.ready()
-    work(log, **json.loads(arguments))
+    getattr(*attribute(target))(log, **arguments)
 
 
 if __name__ == "__main__":
-    _run(*sys.argv[1:])
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4]))

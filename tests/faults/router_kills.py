@@ -28,6 +28,7 @@ __all__ = ["PostgresqlKiller", "check", "kill_routers", "settings_of"]
 
 WORKERS = "tests.faults.router_workers"
 LEVEL_WITHIN_S = 60.0
+OPERATOR_ALIVE_S_MAX = 5.0
 
 
 def settings_of(directory: Path, dsn: str) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def kill_routers(
         Worker(name, f"{WORKERS}:write", {**both, "name": name}) for name in ("one", "two", "three")
     ]
     workers.append(Worker("backfill", f"{WORKERS}:copy_again_and_again", both))
-    workers.append(Worker("operator", f"{WORKERS}:decide", both))
+    # Who is killed before the copy is complete decides nothing.
+    workers.append(Worker("operator", f"{WORKERS}:decide", both, alive_s_max=OPERATOR_ALIVE_S_MAX))
     harness = KillHarness(directory, workers, seed=seed, alive_s_max=1.5)
     return harness.run(kills=kills, timeout_s=timeout_s)
 
@@ -175,6 +177,7 @@ def check(settings: Mapping[str, Any], report: KillReport) -> Counter[str]:
         phases = [e["phase"] for e in report.acknowledged.get("operator", ()) if "phase" in e]
         tally["flips"] = phases.count(Phase.POSTGRESQL.value)
         tally["truncated to"] = base
+        tally.update({f"killed inside a {k}": n for k, n in report.interrupted().items()})
     finally:
         migration.close()
     return tally

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -65,12 +66,9 @@ def copy_again_and_again(acks: AckLog, *, settings: Mapping[str, Any]) -> None:
     """Backfill PostgreSQL anew, block by block, while FAISS answers."""
     migration = open_migration(Settings.model_validate(settings))
     for number in count():
-        acks.intend(backfill=number)
-        try:
+        with acks.doing("backfill"), suppress(CutoverRefused, StoreUnavailable):
             fill(migration)
             acks.acknowledge(backfill=number)
-        except (CutoverRefused, StoreUnavailable):
-            acks.intend(refused=number)
         # Between two copies there must be time for PostgreSQL to be the primary.
         time.sleep(COPY_PAUSE_S)
 
@@ -81,25 +79,31 @@ def decide(acks: AckLog, *, settings: Mapping[str, Any]) -> None:
     faiss = migration.load_faiss()
     for number in count():
         wanted = Wanted.POSTGRESQL if number % 2 == 0 else Wanted.FAISS
-        acks.intend(wanted=wanted.value)
-        migration.routes.ask(Request(wanted, "worker", "killed at random", "forced by a test"))
-        for _ in range(STEPS):
-            migration.postgresql.look()
-            migration.lag.refresh()
-            try:
-                migration.cutover.step(who="worker")
-            except StoreUnavailable:
-                acks.intend(refused=number)
-            phase = migration.routes.current().phase
-            if (phase is Phase.POSTGRESQL) == (wanted is Wanted.POSTGRESQL):
-                break
-            time.sleep(PAUSE_S)
-        acks.acknowledge(phase=phase.value)
+        with acks.doing("flip" if wanted is Wanted.POSTGRESQL else "rollback"):
+            phase = _carry_out(migration, wanted)
+            acks.acknowledge(phase=phase.value)
         faiss.follow()
-        migration.snapshots.make(faiss.store, reloads=faiss.reloads)
-        migration.journal.truncate(migration.journal.head())
+        with acks.doing("snapshot"):
+            migration.snapshots.make(faiss.store, reloads=faiss.reloads)
+        with acks.doing("truncation"):
+            migration.journal.truncate(migration.journal.head())
         acks.acknowledge(base=migration.journal.base())
         time.sleep(PAUSE_S)
+
+
+def _carry_out(migration: Migration, wanted: Wanted) -> Phase:
+    """Ask, and take steps for a while; the phase that was reached."""
+    migration.routes.ask(Request(wanted, "worker", "killed at random", "forced by a test"))
+    for _ in range(STEPS):
+        migration.postgresql.look()
+        migration.lag.refresh()
+        with suppress(StoreUnavailable):
+            migration.cutover.step(who="worker")
+        phase = migration.routes.current().phase
+        if (phase is Phase.POSTGRESQL) == (wanted is Wanted.POSTGRESQL):
+            break
+        time.sleep(PAUSE_S)
+    return phase
 
 
 def fill(migration: Migration) -> None:

@@ -14,7 +14,9 @@ from shadow.backups.taking import take_backup
 from shadow.errors import RestoreRefused
 from shadow.opening import Migration
 from shadow.writes.journal import Journal
-from tests.plugins.migrations import SmallMigration, record
+from tests.fakes.file_limit import file_limit
+from tests.plugins.migrations import SmallMigration, record, until
+from vectorstore.errors import StoreUnavailable
 
 
 def take(migration: Migration, *, kept: int = 7, at: float | None = None) -> BackupManifest:
@@ -115,3 +117,29 @@ def test_without_postgresql_the_backup_says_what_it_lacks(
         assert made.postgresql is None
         assert "cannot be reached" in made.without_rows
         assert made.head == 1
+
+
+def test_a_backup_that_finds_no_room_leaves_nothing(small_migration: SmallMigration) -> None:
+    """It is refused with one error, the one before it stays, and a backfill that needs it has not
+    touched the table; what it held back in the journal is let go of by a running router."""
+    with small_migration.routed() as router:
+        router.upsert([record(f"r-{n}", "x" * 2_000) for n in range(100)])
+    with small_migration.opened() as migration:
+        migration.snapshots.make(migration.load_faiss().store)
+        kept = take(migration)
+        path = BackupShelf(migration.directory).path
+        whole = (path / kept.timestamp / "journal.db").stat().st_size
+        # The log starts over, so that the journal itself has room below the limit.
+        assert migration.journal._file.checkpoint()
+        with file_limit(whole - 4_096):
+            with pytest.raises(StoreUnavailable, match="no backup could be written"):
+                take(migration)
+            with pytest.raises(StoreUnavailable, match="no backup could be written"):
+                small_migration.backfilled()
+        assert [one.name for one in path.iterdir()] == [kept.timestamp]
+        assert migration.postgresql.look().state == "empty"
+        with small_migration.routed():
+            until("the release", lambda: "backfill" not in migration.journal.holds())
+    small_migration.backfilled()
+    with small_migration.opened() as migration:
+        assert migration.link.open().count() == 100

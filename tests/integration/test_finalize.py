@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from shadow import finalize as finalizing
 from shadow.core.phases import Phase
 from shadow.errors import CutoverRefused
 from shadow.finalize import finalize, is_open
+from tests.plugins.killing import Killing, Point
 from tests.plugins.migrations import SmallMigration, record, until
 from vectorstore.errors import StoreUnavailable
 from vectorstore.faiss.snapshot import load_snapshot
@@ -24,27 +23,25 @@ def ready(small: SmallMigration) -> None:
     small.flipped()
 
 
-@pytest.mark.parametrize("stage", ["sealed", "postgresql is final", "archive half copied", "route"])
-def test_a_finalize_that_died_is_completed_by_a_running_router(
-    small_migration: SmallMigration, stage: str
+STAGES = {
+    "sealed": Point("shadow.finalize:complete"),
+    "postgresql is final": Point("vectorstore.postgres.store:PostgresStore.finalize", after=True),
+    "route": Point("shadow.finalize:_archive"),
+    "archive half copied": Point("shadow.writes.snapshots:copy_durably", nth=2),
+    "archived": Point("shadow.finalize:sync_directory"),
+    "all but the note": Point("shadow.routes:RouteBook.note", nth=2),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_finalize_that_was_killed_is_completed_by_a_running_router(
+    small_migration: SmallMigration, killing: Killing, stage: str
 ) -> None:
-    """Wherever it dies, a router finishes it within seconds; the archive holds all of FAISS, and writes
-    go to PostgreSQL."""
+    """Wherever SIGKILL hits it, a router finishes it within seconds; the archive holds all of FAISS, and
+    writes go to PostgreSQL."""
     ready(small_migration)
-
-    class Dead(BaseException):
-        pass
-
-    seam = {
-        "sealed": mock.patch.object(finalizing, "complete", side_effect=Dead),
-        "postgresql is final": mock.patch.object(PostgresStore, "finalize", _then_die(Dead)),
-        "archive half copied": mock.patch.object(Path, "rename", side_effect=Dead),
-        "route": mock.patch.object(finalizing, "_archive", side_effect=Dead),
-    }[stage]
+    killing.cut_short("tests.faults.operations:finalize", STAGES[stage], small_migration.settings)
     with small_migration.opened() as migration:
-        migration.postgresql.look()
-        with seam, pytest.raises(Dead):
-            finalize(migration, who="test", why="test")
         assert is_open(migration)
     with small_migration.routed() as router, small_migration.opened() as migration:
         seq = router.upsert([record("after")])
@@ -57,16 +54,6 @@ def test_a_finalize_that_died_is_completed_by_a_running_router(
     with small_migration.routed() as router:
         router.delete(["after"])
         assert router.count() == 20
-
-
-def _then_die(error: type[BaseException]):  # type: ignore[no-untyped-def]
-    real = PostgresStore.finalize
-
-    def die(store: PostgresStore) -> None:
-        real(store)
-        raise error
-
-    return die
 
 
 def test_writes_between_seal_and_end_wait_and_succeed(small_migration: SmallMigration) -> None:

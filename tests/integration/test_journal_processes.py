@@ -96,8 +96,9 @@ def test_killed_truncation_keeps_the_count(tmp_path: Path) -> None:
     whole, and no seq is ever given twice."""
     seed = int.from_bytes(os.urandom(4), "big")
     state = tmp_path / "state"
-    truncater = Worker("truncater", TRUNCATER, {"directory": str(state), "keep": 50})
-    report = KillHarness(tmp_path, [*writers(state, 2), truncater], seed=seed).run(kills=9)
+    truncater = Worker("truncater", TRUNCATER, {"directory": str(state), "keep": 10})
+    harness = KillHarness(tmp_path, [*writers(state, 2), truncater], seed=seed, alive_s_max=0.8)
+    report = harness.run(kills=18)
     check_nothing_lost(state, report)
     journal = open_journal(state)
     assert journal.base() > 0, "nothing was truncated: the test showed nothing"

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from shadow.evidence_view import AUDIT_RECALL
 from tests.fakes.pair import DIMENSION, Pair, cluster_records, pair_of
+from tests.fakes.running import until
 from vectorstore.errors import DeadlineExceeded, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.postgres.store import PostgresStore
@@ -113,6 +114,20 @@ def test_a_difference_planted_alone_gets_its_own_label(planted: Planted, kind: s
             assert (seen.figures["recall"], dict(seen.causes)) == (0.0, {kind: 10})
         else:
             assert (seen.figures["recall"], dict(seen.causes)) == (0.9, {kind: 1})
+
+
+def test_a_shadow_that_is_away_is_left_alone_and_misses_all_the_same(planted: Planted) -> None:
+    """After a few failures in a row the store is not asked for a moment, each query counts as missed
+    for the same cause, and it is asked again after that."""
+    judge = planted.pair.judge()
+    planted.plant(0, "timeout")
+    query, asked = planted.query(0), planted.pair.postgresql.asked
+    for _ in range(50):
+        seen = judge.judge(planted.pair.observe(query))
+        assert (seen.figures["success"], dict(seen.causes)) == (0.0, {"timeout": 10})
+    assert planted.pair.postgresql.asked - asked < 10
+    planted.pair.postgresql.fails.clear()
+    until("an answer", lambda: judge.judge(planted.pair.observe(query)).figures["success"] == 1.0)
 
 
 def test_differences_planted_at_known_rates_are_counted_as_planted(planted: Planted) -> None:

@@ -138,12 +138,14 @@ def test_workers_end_with_their_parent(large: SmallMigration) -> None:
         assert len(workers) == 2
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        with process_lock(lock) as mine:
-            assert not mine
-        for pid in workers:
-            os.kill(pid, signal.SIGCONT)
+        try:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            with process_lock(lock) as mine:
+                assert not mine
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
     until("workers are gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     with process_lock(lock) as mine:
         assert mine

@@ -9,6 +9,7 @@ import pytest
 from psycopg import conninfo
 
 from shadow.core.phases import Phase, Wanted
+from shadow.status import status
 from shadow.verdict import open_sentences
 from tests.fakes.running import QUERY, Reader, Running, record_of, running, through, until
 from tests.faults.tcp_proxy import Mode, TcpProxy
@@ -57,15 +58,19 @@ def _named(name: str) -> object:
 def test_the_shadow_goes_away(migration: Running, proxy: TcpProxy, writes: int) -> None:
     """Reads and writes never fail; lag shows and the gate holds; then it catches up, and a verify finds
     no difference."""
-    reader = Reader(migration)
+    reader, operator = Reader(migration), migration.operator
+    operator.postgresql.look()
     proxy.switch("refuse")
     proxy.cut()
     with reader.reading():
         burst(migration, reader, writes)
-        operator = migration.operator
         operator.postgresql.look()
         operator.lag.refresh()
         until("the lag", lambda: operator.desk.behind() is not None)
+        lag = status(operator, look=False)["stores"]["postgresql"]
+        assert lag["state"] == "unavailable"
+        assert lag["lag_entries"] >= writes
+        assert lag["lag_oldest_ms"] > 0.0
         assert any("behind" in one or "lag" in one for one in open_sentences(operator.desk.ready()))
         migration.ask(Wanted.POSTGRESQL)
         assert operator.routes.current().phase is not Phase.POSTGRESQL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -190,7 +191,8 @@ def test_a_detached_table_needs_a_load(postgres_store: OpenStore) -> None:
 def test_appliers_at_once_apply_each_entry_once(
     postgres_store: OpenStore, fresh_table: str
 ) -> None:
-    """Several processes offer overlapping stretches; the cursor is read inside the lock."""
+    """Several processes offer stretches that overlap or begin right where the table stands, with
+    deletes and without; each entry takes effect once."""
     stores = [following(postgres_store, table=fresh_table)]
     for _ in range(3):
         stores.append(postgres_store(table=fresh_table))
@@ -199,14 +201,56 @@ def test_appliers_at_once_apply_each_entry_once(
     journal = changes(*marks)
 
     def follow(store: PostgresStore) -> None:
-        while (reached := store.applied_seq()) < len(journal):
-            store.apply(journal[max(0, reached - 3) : reached + 5])
+        for back in itertools.cycle((0, 0, 3)):
+            reached = store.applied_seq()
+            if reached == len(journal):
+                return
+            store.apply(journal[max(0, reached - back) : reached + 2 + back])
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(follow, stores))
     last = {entry.id: entry for entry in journal}
     expected = sorted((e.id, e.seq) for e in last.values() if e.record is not None)
     assert [(row.id, row.seq) for row in stores[0].scan()] == expected
+
+
+def test_a_table_on_another_entry_of_the_same_number_is_left_alone(
+    postgres_store: OpenStore,
+) -> None:
+    """The entry before the first one must be the journal's own, told by its mark."""
+    store = following(postgres_store)
+    first, second = (replace(change, mark=7) for change in changes("a", "b"))
+    store.apply([first])
+    with pytest.raises(StoreCorrupt, match="another write 1"):
+        store.apply([second], after_mark=8)
+    assert store.count() == 1
+    assert store.apply([second], after_mark=7) == 2
+    assert store.cursor().mark == 7
+
+
+def test_statements_do_not_pile_up_on_the_server(postgres_store: OpenStore) -> None:
+    """Each k is a statement of its own; a connection keeps a bounded number of them."""
+    store = postgres_store(pool_size_max=1)
+    store.upsert([record("a")])
+    for k in range(1, 200):
+        assert [hit.id for hit in store.search(replace(query(), k=k)).hits] == ["a"]
+    held = store.read(lambda c: c.execute("SELECT count(*) FROM pg_prepared_statements").fetchone())
+    assert held is not None
+    assert held[0] < 150
+
+
+def test_a_search_after_a_rollback_is_prepared_anew(postgres_store: OpenStore) -> None:
+    """The driver deallocates every statement of a connection after a rollback."""
+    store = postgres_store(pool_size_max=1)
+    store.upsert([record("a")])
+    assert store.search(query()).hits
+
+    def fail(connection: object) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        store.transact(fail)
+    assert [hit.id for hit in store.search(query()).hits] == ["a"]
 
 
 def test_a_newer_row_is_not_taken_back(postgres_store: OpenStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,6 +18,7 @@ from shadow.finalize import finalize
 from shadow.opening import Migration
 from shadow.writes.verify import Clean
 from tests.integration.test_backups import take
+from tests.plugins.killing import Killing, Point
 from tests.plugins.migrations import SmallMigration, record, until
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 
@@ -123,44 +123,42 @@ def test_after_finalize_the_own_writes_of_postgresql_are_counted(
     assert_as_backed_up(small_migration)
 
 
-@pytest.mark.parametrize("stage", ["make ready", "set aside", "put in place", "postgresql"])
-def test_a_restore_that_died_leaves_a_whole_state(
-    small_migration: SmallMigration, stage: str
+SWITCH = "shadow.backups.switch"
+COPIES = "vectorstore.postgres.copies"
+STAGES = {
+    "a copy half ready": Point("shadow.backups.restoring:_adopt_snapshot"),
+    "ready": Point("shadow.backups.restoring:switch"),
+    "half set aside": Point("pathlib:Path.rename", nth=3),
+    "set aside": Point(f"{SWITCH}:_mark", nth=2),
+    "half in place": Point("pathlib:Path.rename", nth=7),
+    "in place": Point(f"{SWITCH}:sync_directory", nth=6),
+    "rows half loaded": Point(f"{COPIES}:_load", after=True),
+    "rows loaded": Point(f"{COPIES}:ensure_index"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_restore_that_was_killed_leaves_a_whole_state(
+    small_migration: SmallMigration, killing: Killing, stage: str
 ) -> None:
-    """Wherever it dies, the next process finds the old state or the new one, whole; the same restore
-    can be run again."""
+    """Wherever SIGKILL hits it, the next process finds the old state or the new one, whole; the same
+    restore can be run again."""
     timestamp = backed_up(small_migration)
     with small_migration.routed() as router:
         router.upsert([record("after")])
-
-    class Dead(BaseException):
-        pass
-
-    renames = 0
-    real = Path.rename
-
-    def rename(path: Path, target: Path) -> Path:
-        nonlocal renames
-        if path.parent.name == ("restore.new" if stage == "put in place" else "state"):
-            renames += path.name != "restore.json.new"
-            if renames == 2:
-                raise Dead
-        return real(path, target)
-
-    seam = {
-        "make ready": mock.patch.object(restoring, "switch", side_effect=Dead),
-        "postgresql": mock.patch.object(restoring, "replace_rows", side_effect=Dead),
-    }.get(stage, mock.patch.object(Path, "rename", rename))
-    with seam, pytest.raises(Dead):
-        back(small_migration, timestamp)
-
+    killing.cut_short(
+        "tests.faults.operations:restore",
+        STAGES[stage],
+        small_migration.settings,
+        timestamp=timestamp,
+    )
     with small_migration.opened() as migration:
         store = migration.load_faiss().store
         old = bool(store.get(["after"]))
-        assert old == (stage == "make ready")
+        assert old == (stage in ("a copy half ready", "ready"))
         assert store.count() == (20 if old else 19)
-        standing = migration.postgresql.look()
-        assert standing.state == ("following" if old else "foreign")
+        fits = old or stage == "rows loaded"
+        assert migration.postgresql.look().state == ("following" if fits else "foreign")
     back(small_migration, timestamp)
     assert_as_backed_up(small_migration)
 

@@ -64,11 +64,9 @@ def cursor_moved_before_apply() -> Any:
     """The cursor and the rows are two transactions, the cursor first."""
     original = PostgresStore.apply
 
-    def apply(
-        store: PostgresStore, changes: Sequence[Change], *, timeout_ms: float | None = None
-    ) -> int:
+    def apply(store: PostgresStore, changes: Sequence[Change], **options: Any) -> int:
         with mock.patch.object(postgres_store, "write_changes", lambda *_: None):
-            seq = original(store, changes, timeout_ms=timeout_ms)
+            seq = original(store, changes, **options)
         names = store.names
         store.transact(lambda held: postgresql_double._write_changes(held, names, changes))
         return seq
@@ -81,12 +79,10 @@ def cursor_read_outside_the_lock() -> Any:
     """Where to apply from is read before the lock is held."""
     original = PostgresStore.apply
 
-    def apply(
-        store: PostgresStore, changes: Sequence[Change], *, timeout_ms: float | None = None
-    ) -> int:
+    def apply(store: PostgresStore, changes: Sequence[Change], **options: Any) -> int:
         early = store.cursor()
         with mock.patch.object(postgres_store, "locked_cursor", lambda *_: early):
-            return original(store, changes, timeout_ms=timeout_ms)
+            return original(store, changes, **options)
 
     return mock.patch.object(PostgresStore, "apply", apply)
 

@@ -133,6 +133,10 @@ class PostgresqlDouble(PostgresStore):
         self.server.content = transaction.content
         return result
 
+    def _advance(self, *_: object) -> bool:
+        # One statement of SQL, for which the transaction below it stands in.
+        return False
+
     def cursor(self, *, timeout_ms: float | None = None) -> Cursor:
         self._require()
         return self.server.content.cursor

@@ -81,7 +81,8 @@ class Process:
         self.steward._watch()
 
     def apply(self) -> None:
-        """One round of the applier thread."""
+        """One round of the applier thread, long enough after the last one for a look at the server."""
+        self.migration.postgresql._looked_at = -math.inf
         self.steward._written.set()
         self.steward._apply()
 

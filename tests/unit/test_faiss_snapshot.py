@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vectorstore import Filter, Metric, Query, Record, StoreCorrupt
+from tests.fakes.file_limit import file_limit
+from vectorstore import Filter, Metric, Query, Record, StoreCorrupt, StoreUnavailable
 from vectorstore.faiss.snapshot import (
     load_snapshot,
     newest_snapshots,
@@ -137,16 +138,19 @@ def test_a_snapshot_under_writes_is_of_one_moment(tmp_path: Path) -> None:
                 [Record(name, vector, str(number), {"n": number}) for name in ("r1", "r2")]
             )
 
+    def wait_for_the_writer() -> None:
+        reached, deadline = store.applied_seq(), time.monotonic() + 10.0
+        while store.applied_seq() == reached:
+            assert time.monotonic() < deadline, "the writer stands still"
+            time.sleep(0.001)
+
     writer = threading.Thread(target=write)
     writer.start()
     try:
         paths = []
         for _ in range(5):
+            wait_for_the_writer()
             paths.append(write_snapshot(store, tmp_path, incarnation="one"))
-            reached, deadline = store.applied_seq(), time.monotonic() + 10.0
-            while store.applied_seq() == reached:
-                assert time.monotonic() < deadline, "the writer stands still"
-                time.sleep(0.001)
     finally:
         stop.set()
         writer.join()
@@ -166,3 +170,21 @@ def test_snapshot_files_are_the_owners_alone(tmp_path: Path) -> None:
     path = write_snapshot(filled("ivf"), tmp_path, incarnation="one")
     assert path.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in path.iterdir())
+
+
+@pytest.mark.parametrize("short_bytes", [1, 100, 4_000, 5_000, 100_000])
+def test_a_disk_without_room_for_the_last_bytes_gets_no_snapshot(
+    tmp_path: Path, short_bytes: int
+) -> None:
+    """However little is missing, nothing is left behind, the error says why, and the snapshot from
+    before is still the newest and loads."""
+    store = FaissStore.empty(dimension=63, metric=Metric.COSINE)
+    rows = np.random.default_rng(4).normal(size=(1_000, 63)).astype(np.float32)
+    store.upsert([Record(f"r{at}", row, "", {}) for at, row in enumerate(rows)])
+    before = write_snapshot(store, tmp_path, incarnation="one")
+    whole = max(file.stat().st_size for file in before.iterdir())
+    store.upsert([Record("r7", rows[8], "", {})])
+    with file_limit(whole - short_bytes), pytest.raises(StoreUnavailable, match="too large"):
+        write_snapshot(store, tmp_path, incarnation="one")
+    assert list(tmp_path.iterdir()) == newest_snapshots(tmp_path) == [before]
+    assert load_snapshot(before).count() == 1_000

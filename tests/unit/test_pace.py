@@ -108,21 +108,21 @@ def test_latencies_are_told_only_while_somebody_asks(tmp_path: Path) -> None:
     """Without a backfill that asks nothing is written; when it has ended nothing is left."""
     clock = Clock()
     latencies = ReadLatencies(tmp_path, clock=clock)
-    latencies.add(7.0)
+    latencies.add(0.007)
     latencies.publish()
     assert list(tmp_path.iterdir()) == []
     assert recent_reads(tmp_path, clock=clock) is None
     with asked_for(tmp_path):
         clock.now += 1.0
         for n in range(1, 201):
-            latencies.add(float(n))
+            latencies.add(n / 1e3)
         latencies.publish()
         found = recent_reads(tmp_path, clock=clock)
         assert found is not None
         assert 197.0 < found.p99_ms < 200.0
     assert list(tmp_path.iterdir()) == []
     clock.now += 1.0
-    latencies.add(1.0)
+    latencies.add(0.001)
     latencies.publish()
     assert recent_reads(tmp_path, clock=clock) is None
 
@@ -135,7 +135,7 @@ def test_few_reads_are_looked_at_over_a_longer_time(tmp_path: Path) -> None:
     def a_second(ms: float, reads: int = 10) -> float:
         clock.now += 1.0
         for _ in range(reads):
-            latencies.add(ms)
+            latencies.add(ms / 1e3)
         latencies.publish()
         found = recent_reads(tmp_path, clock=clock)
         assert found is not None
@@ -155,7 +155,7 @@ def test_the_slowest_process_counts_and_the_dead_do_not(tmp_path: Path) -> None:
     clock = Clock()
     latencies = ReadLatencies(tmp_path, clock=clock)
     with asked_for(tmp_path):
-        latencies.add(3.0)
+        latencies.add(0.003)
         latencies.publish()
         other = tmp_path / "reads" / str(os.getpid() + 1)
         other.write_text(json.dumps({"p99_ms": 9.0, "at": clock.now}))
@@ -175,7 +175,7 @@ def test_readers_add_while_it_is_told(tmp_path: Path) -> None:
     def read() -> None:
         try:
             while not done.is_set():
-                latencies.add(1.0)
+                latencies.add(0.001)
                 reading.set()
         except BaseException as error:
             failures.append(error)

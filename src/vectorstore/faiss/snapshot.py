@@ -7,6 +7,7 @@ any, and ``manifest.json``, which is written last.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from vectorstore.durable import sync_directory, sync_file, write_durably
-from vectorstore.errors import ConfigurationError, StoreCorrupt, Unsupported
+from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.collection import Collection
 from vectorstore.faiss.engine import faiss
 from vectorstore.faiss.index import wrapped_index
@@ -47,6 +48,7 @@ TOMBSTONES_NAME = "tombstones.npy"
 
 _SHARED_MAX = 10_000
 _SHARED_LENGTH_MAX = 100
+WRITE_BYTES = 1 << 20
 
 _ASIDE = ".writing-"
 _DEAD: dict[str, Any] = {"id": "", "text": "", "metadata": {}, "seq": 0}
@@ -59,21 +61,28 @@ def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path
     Searches go on throughout. Writes wait while the index goes into the page cache (about 0.1 s for
     100,000 x 384) and the lists of records are copied by reference; encoding, checksums and flushing
     come after that. The caller must be the only one who writes snapshots there: what an earlier,
-    killed writer left unfinished is removed.
+    killed writer left unfinished is removed. Raises StoreUnavailable, with nothing left behind, if the
+    disk takes no more.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    for unfinished in parent.glob(f"{_ASIDE}*"):
-        shutil.rmtree(unfinished)
     aside = parent / f"{_ASIDE}{secrets.token_hex(4)}"
-    aside.mkdir(mode=0o700)
     try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for unfinished in parent.glob(f"{_ASIDE}*"):
+            shutil.rmtree(unfinished)
+        aside.mkdir(mode=0o700)
         seq = _fill(store, aside, incarnation)
         final = parent / f"snapshot-{seq:020d}-{secrets.token_hex(4)}"
         aside.rename(final)
+        sync_directory(parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StoreUnavailable(
+            f"no snapshot could be written under {parent} ({error.strerror}); those that are there stay "
+            "in force. Make room on that disk, and the next one is made by itself"
+        ) from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    sync_directory(parent)
     return final
 
 
@@ -137,7 +146,7 @@ def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore
 
 def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     with store.frozen() as (collection, seq):
-        faiss.write_index(collection.index.faiss_index, str(aside / INDEX_NAME))
+        _write_index(collection.index.faiss_index, aside / INDEX_NAME)
         rows = collection.rows
         dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))
         live_count = len(rows.live)
@@ -149,7 +158,9 @@ def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     wide = _write_records(aside / RECORDS_NAME, records)
     names = [INDEX_NAME, RECORDS_NAME]
     if dead.size:
-        np.save(aside / TOMBSTONES_NAME, dead)
+        encoded = io.BytesIO()
+        np.save(encoded, dead)
+        (aside / TOMBSTONES_NAME).write_bytes(encoded.getvalue())
         names.append(TOMBSTONES_NAME)
     for name in names:
         with (aside / name).open("rb") as file:
@@ -169,6 +180,13 @@ def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     write_durably(aside / MANIFEST_NAME, manifest.encoded())
     sync_directory(aside)
     return seq
+
+
+def _write_index(index: Any, path: Path) -> None:
+    """The index in a file. FAISS's own writer of files keeps to itself that the last bytes found no
+    room, and the checksum taken afterwards would be that of a torn file."""
+    with path.open("wb", buffering=WRITE_BYTES) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def _write_records(path: Path, rows: Iterator[tuple[str, int, str, Any]]) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "move_cursor",
     "pending_changes",
     "require_following",
+    "require_mark",
     "require_own_writes",
     "write_changes",
 ]
@@ -90,6 +91,15 @@ def require_following(cursor: Cursor, incarnation: str | None, table: str) -> No
     if cursor.state != "following":
         raise Unsupported(
             f"table {table} is {cursor.state}: run a backfill to make it follow again"
+        )
+
+
+def require_mark(cursor: Cursor, mark: int | None, table: str) -> None:
+    """Raise if the table stands on another entry than the one of ``mark`` (None: not known)."""
+    if None not in (mark, cursor.mark) and cursor.mark != mark:
+        raise StoreCorrupt(
+            f"table {table} has applied another write {cursor.seq} than this journal's: nothing was "
+            "applied; rebuild the table by a backfill"
         )
 
 

@@ -57,6 +57,7 @@ class Queries:
         self._settings = settings
         self._names = Names.of(settings.table)
         self.search = lru_cache(maxsize=256)(self._search)
+        self.numbered = lru_cache(maxsize=256)(self._numbered)
         self.count = lru_cache(maxsize=64)(self._count)
         self.get = self._text(
             f"SELECT {RECORD_COLUMNS} FROM {{table}} WHERE id = ANY(%s::text[])"  # noqa: S608
@@ -96,6 +97,10 @@ class Queries:
             WHERE c.single
             """  # noqa: S608 - made of operators, numbers and identifiers
         )
+
+    def _numbered(self, k: int, *, exact: bool) -> str:
+        """The search without a filter as libpq takes it: the vector is $1."""
+        return self._search(k, 0, exact=exact).replace("%(vector)s", "$1")
 
     def _halfvec_search(self, k: int, clauses: int, operator: str) -> str:
         half = f"halfvec({self._settings.dimension:d})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from psycopg.rows import TupleRow
@@ -14,6 +15,7 @@ from vectorstore.postgres.queries import SCORES, Queries, clause_values, filter_
 from vectorstore.postgres.schema import ServerFacts
 from vectorstore.postgres.session import pending_settings, send_settings
 from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.wire import vector_bytes
 from vectorstore.types import Answer, Hit, Query
 from vectorstore.validation import query_vector
 
@@ -47,12 +49,18 @@ class VectorSearch:
         ]
 
         def fetch(connection: BoundedConnection) -> list[list[TupleRow]]:
+            session = self._session(queries, indexed=indexed)
+            changes = pending_settings(connection, session)
+            if len(queries) == 1 and queries[0].filter is None and not changes:
+                text = self._queries.numbered(queries[0].k, exact=exactly[0])
+                value = vector_bytes(vectors[0])
+                return [connection.fetch(text, (connection.vector_oid,), (value,))]
             statements = []
             for query, vector, scan in zip(queries, vectors, exactly, strict=True):
                 clauses = filter_parameters(query.filter)
                 text = self._queries.search(query.k, len(clauses), exact=scan)
                 statements.append((text, {"vector": vector, **clause_values(clauses)}))
-            return _fetch_all(connection, statements, self._session(queries, indexed=indexed))
+            return _fetch_all(connection, statements, changes)
 
         results = self._pool.run(fetch, min(timeouts, default=None))
         answers = []
@@ -86,20 +94,22 @@ class VectorSearch:
         convert = SCORES[self._settings.metric]
         hits = [Hit(row[2], convert(row[3]), row[4], row[5], row[6]) for row in found]
         # The join promises no order; equal scores go to the lower id, as in every store.
-        hits.sort(key=lambda hit: (-hit.score, hit.id))
+        hits.sort(key=attrgetter("id"))
+        hits.sort(key=attrgetter("score"), reverse=True)
         return Answer(hits, "postgresql", applied_seq)
 
 
 def _fetch_all(
     connection: BoundedConnection,
     statements: Sequence[tuple[str, Mapping[str, Any]]],
-    session: Mapping[str, int],
+    changes: Mapping[str, int],
 ) -> list[list[TupleRow]]:
-    """Run reading statements in one round trip, with the session settings that they need."""
-    changes = pending_settings(connection, session)
+    """Run reading statements in one round trip, after the session settings that they need.
+
+    A filter's selectivity differs by its values, so a statement that has one is planned each time.
+    """
     if len(statements) == 1 and not changes:
         text, values = statements[0]
-        # A filter's selectivity differs by its values, so such a statement is planned each time.
         return [connection.reader.execute(text, values, prepare=len(values) == 1).fetchall()]
     with connection.pipeline():
         send_settings(connection, changes)

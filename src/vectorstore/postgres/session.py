@@ -40,7 +40,8 @@ def start_session(
         "hnsw.ef_search": settings.ef_search,
         "enable_seqscan": 1,
     }
-    register_vectors(connection)
+    vector = register_vectors(connection)
+    connection.vector_oid, connection.vector_array_oid = vector.oid, vector.array_oid
 
 
 def server_timeout_ms(allowed_ms: float) -> int:

@@ -30,10 +30,9 @@ _MEMORY = re.compile(r"[0-9]+(kB|MB|GB)")
 class PostgresSettings:
     """Settings of one PostgreSQL store. Durations in milliseconds; ``repr`` masks the DSN's password.
 
-    ``exact_rows_max``: up to this many rows no vector index is built. Exact search over rows that
-    hold their vector inline costs about 0.9 microseconds a row at 1,536 dimensions, so 10,000 rows
-    answer in about 10 ms with perfect recall, and writes cost a fifth of what an HNSW index of that
-    size makes them cost. ``statement_timeout_ms`` bounds calls that bring no deadline of their own.
+    ``exact_rows_max``: up to this many rows no vector index is built. There an exact search costs at
+    most about a millisecond more than an HNSW search (docs/performance.md, "Where an index begins to
+    pay"), its recall is perfect, and writes need no graph kept. ``statement_timeout_ms`` bounds calls that bring no deadline of their own.
     ``iterative_scan`` needs pgvector 0.8; before that, filtered queries are answered exactly.
     ``index_type`` ``halfvec`` halves the index; its ``rerank_factor`` times k nearest are ranked anew
     by the whole vectors. ``auto`` takes it only where pgvector asks for it, above 2,000 dimensions.
@@ -49,7 +48,7 @@ class PostgresSettings:
     statement_timeout_ms: int = 30_000
     ef_search: int = 100
     iterative_scan: IterativeScan = "strict_order"
-    exact_rows_max: int = 10_000
+    exact_rows_max: int = 1_000
     index_type: IndexType = "auto"
     rerank_factor: int = 2
     hnsw_m: int = 16

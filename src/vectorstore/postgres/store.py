@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreCorrupt, Unsupported
 from vectorstore.filters import Filter
+from vectorstore.postgres.advancing import ADVANCE_ENTRIES_MAX, advance, advance_text
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.cursor import (
     Cursor,
@@ -20,6 +21,7 @@ from vectorstore.postgres.cursor import (
     move_cursor,
     pending_changes,
     require_following,
+    require_mark,
     require_own_writes,
     write_changes,
 )
@@ -52,6 +54,7 @@ class PostgresStore:
         self.facts = facts
         self.names = Names.of(settings.table)
         self._queries = Queries(settings)
+        self._advance_text = advance_text(self.names)
         self._incarnation: str | None = None
         self._pool = Pool(settings, self._configure)
         self._search = VectorSearch(settings, facts, self._queries, self._pool)
@@ -165,11 +168,27 @@ class PostgresStore:
         self._incarnation = incarnation
         return cursor
 
-    def apply(self, changes: Sequence[Change], *, timeout_ms: float | None = None) -> int:
+    def apply(
+        self,
+        changes: Sequence[Change],
+        *,
+        after_mark: int | None = None,
+        timeout_ms: float | None = None,
+    ) -> int:
+        """Apply journal entries; see :meth:`vectorstore.port.Replica.apply`.
+
+        ``after_mark``: that of the entry before the first, if it is known. StoreCorrupt, and nothing is
+        applied, if the table stands there on an entry of another mark.
+        """
+        if self._advance(changes, after_mark, timeout_ms):
+            return changes[-1].seq
+
         def apply(connection: BoundedConnection) -> int:
             cursor = locked_cursor(connection, self.names)
             require_following(cursor, self._incarnation, self.settings.table)
             pending = pending_changes(changes, cursor.seq)
+            if len(pending) == len(changes):
+                require_mark(cursor, after_mark, self.settings.table)
             if pending:
                 write_changes(connection, self.names, pending)
                 cursor = replace(cursor, seq=pending[-1].seq, mark=pending[-1].mark)
@@ -177,6 +196,26 @@ class PostgresStore:
             return cursor.seq
 
         return self.transact(apply, timeout_ms=timeout_ms)
+
+    def _advance(
+        self, changes: Sequence[Change], after_mark: int | None, timeout_ms: float | None
+    ) -> bool:
+        """Apply the changes in one round trip if they are such, and the table stands right before them."""
+        incarnation = self._incarnation
+        if incarnation is None or not 0 < len(changes) <= ADVANCE_ENTRIES_MAX:
+            return False
+        if any(change.record is None for change in changes) or not _consecutive(changes):
+            return False
+        return self.read(
+            lambda connection: advance(
+                connection,
+                self._advance_text,
+                changes,
+                incarnation=incarnation,
+                after_mark=after_mark,
+            ),
+            timeout_ms=timeout_ms,
+        )
 
     def remember_mark(self, seq: int, mark: int | None) -> None:
         """Note what tells the entry that the cursor stands at from another one of its seq."""
@@ -312,3 +351,8 @@ class PostgresStore:
             return moved.seq
 
         return self.transact(write)
+
+
+def _consecutive(changes: Sequence[Change]) -> bool:
+    first = changes[0].seq
+    return all(change.seq == seq for seq, change in enumerate(changes, first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import psycopg
@@ -15,13 +16,20 @@ from psycopg.types import TypeInfo
 
 from vectorstore.types import Vector
 
-__all__ = ["register_vectors"]
+__all__ = ["register_vectors", "vector_bytes"]
+
+_DIMENSION_AND_FLAGS = struct.Struct(">HH")
 
 
-def register_vectors(connection: psycopg.Connection[Any]) -> None:
+def vector_bytes(vector: Vector) -> bytes:
+    """A float32 array of shape (d,) as PostgreSQL reads a ``vector``."""
+    return _DIMENSION_AND_FLAGS.pack(len(vector), 0) + vector.astype(">f4").tobytes()
+
+
+def register_vectors(connection: psycopg.Connection[Any]) -> TypeInfo:
     """Teach a connection to exchange NumPy arrays as ``vector`` and to read jsonb quickly.
 
-    Raises psycopg.ProgrammingError if the database has no vector type.
+    Returns what the type is called by in this database. Raises psycopg.ProgrammingError if the database has no vector type.
     """
     register_vector(connection)
     info = TypeInfo.fetch(connection, "vector")
@@ -29,6 +37,7 @@ def register_vectors(connection: psycopg.Connection[Any]) -> None:
         raise psycopg.ProgrammingError("type vector not found")
     connection.adapters.register_loader(info.oid, _ArrayLoader)
     connection.adapters.register_loader("jsonb", _JsonbLoader)
+    return info
 
 
 class _ArrayLoader(Loader):
