@@ -19,10 +19,10 @@ from shadow.config import Settings
 from shadow.core.phases import POSTGRESQL
 from shadow.opening import open_migration
 from shadow.writes.verify import Clean, verify
-from vectorstore.digests import row_digest
+from vectorstore.columns import RecordColumns
+from vectorstore.digests import row_digests
 from vectorstore.postgres.digests import digest_range, split_ranges
 from vectorstore.postgres.wire import register_vectors
-from vectorstore.types import Record
 
 __all__ = ["gate", "verifying"]
 
@@ -30,6 +30,7 @@ PART = "verify"
 ROWS = {"quick": 4_000, "core": 16_000, "full": 100_000}
 COMPARISONS = 10_000_000
 FETCH_ROWS = 2_000
+BLOCK_ROWS = 64
 
 
 def verifying(bench: Bench) -> None:
@@ -46,6 +47,10 @@ def verifying(bench: Bench) -> None:
         "metadata::text), 1, 16))::bit(64)::bigint) FROM {}"
     ).format(store.names.table)
 
+    vectors_alone = sql.SQL("SELECT sum(length(vector_send(embedding))) FROM {}").format(
+        store.names.table
+    )
+
     def product(_: int) -> None:
         found = verify(faiss=source, follow=source.applied_seq, postgresql=store)
         assert isinstance(found, Clean), found
@@ -57,12 +62,20 @@ def verifying(bench: Bench) -> None:
         list(pool.map(lambda part: digest_range(store, after=part[0], upto=part[1]), ranges))
 
     def pulled(_: int) -> None:
-        total = 0
         with connection.transaction(), connection.cursor("rows", binary=True) as cursor:
-            cursor.itersize = FETCH_ROWS
             cursor.execute(columns)
-            for row in cursor:
-                total ^= row_digest(Record(*row), "crc32c")
+            while rows := cursor.fetchmany(FETCH_ROWS):
+                # Digested in blocks, as the product digests its own side.
+                for start in range(0, len(rows), BLOCK_ROWS):
+                    part = rows[start : start + BLOCK_ROWS]
+                    ids, vectors, *others = zip(*part, strict=True)
+                    row_digests(RecordColumns(ids, np.stack(vectors), *others), "crc32c")
+
+    def vectors(_: int) -> None:
+        connection.execute(vectors_alone)
+
+    def here(_: int) -> None:
+        source.digests(source.ids(limit=data.rows), "crc32c")
 
     def md5_of_text(_: int) -> None:
         connection.execute(as_text)
@@ -71,6 +84,8 @@ def verifying(bench: Bench) -> None:
         "verify, both stores": Side(product, per_call=data.rows),
         "server digests, one connection": Side(server, per_call=data.rows),
         "server digests, two ranges": Side(server_twice, per_call=data.rows),
+        "server, the vectors' wire form alone": Side(vectors, per_call=data.rows),
+        "FAISS digests alone": Side(here, per_call=data.rows),
         "pulled in binary, digested here": Side(pulled, per_call=data.rows),
         "md5 of text on the server": Side(md5_of_text, per_call=data.rows),
     }

@@ -20,6 +20,7 @@ TITLES = {
     "verify": "Verify",
     "gate": "The gate",
     "end to end": "A question end to end",
+    "start": "Start",
     "growth": "Growth",
 }
 
@@ -48,10 +49,15 @@ BOUNDS = {
     ),
     "backfill": (
         "One backend's COPY is bound by the server: WAL, index entries (primary key, GIN, hash) and "
-        "page writes. The client needs about ten microseconds of processor time a row and overlaps "
-        "with the server where there is a free core. Two workers need three free cores to reach "
-        "their best. The loader is another process with a lower priority, so the primary shares no "
-        "interpreter with it; with only two cores it still shares processors and caches."
+        "page writes. The client reads rows from a mapped snapshot and needs about a fifth of that in "
+        "processor time, which overlaps with the server where a core is free. Blocks are committed "
+        "without waiting for the disk (their progress is in the same transaction), so one worker may "
+        "come out above the server's own COPY, which waits once for all of its log at the end. Two "
+        "workers need three free cores to reach their best; on two, four busy processes share them. "
+        "The loader's processes run at a lower priority, so where other work fills the machine they, "
+        "unlike the server's COPY, are the ones that wait. The server's own part cannot be given a "
+        "priority from outside: on a machine that is shared with it, `--p99-ms-max` is what protects "
+        "the primary, at the rate shown."
     ),
     "writes": (
         "An acknowledgement is one fdatasync: the disk bounds it. SQLite adds the WAL frame, two "
@@ -66,9 +72,14 @@ BOUNDS = {
         "difference is a millisecond at most, the answer is perfect, and a write keeps no graph."
     ),
     "verify": (
-        "The server digests rows at the speed of detoasting nothing and checksumming 6 kB a row; the "
-        "client's half is reading each row from FAISS and hashing its parts in Python. crc32c finds "
-        "accidents, not forgery: sha256 is there for that, at its price."
+        "Both halves run at the same time: the server digests the next ranges in two connections "
+        "while this process digests one. Most of the server's part is turning each vector into its "
+        "wire form, which SQL cannot go without (its own row above); the client does the "
+        "same to its own and writes metadata as canonical text. On two cores the whole cannot take "
+        "less than half the sum of *server digests, one connection* and *FAISS digests alone*, which "
+        "is what bounds it against md5 of text; with more cores, or the server elsewhere, it is half "
+        "of the server's part, or the client's whole. crc32c finds accidents, not forgery: sha256 is "
+        "there for that, at its price."
     ),
     "gate": (
         "The gate's state is the number of times that each value of a figure was seen: at most k + 1 "
@@ -76,6 +87,13 @@ BOUNDS = {
         "scanned again."
     ),
     "end to end": "The embedding bounds it: several milliseconds offline, tens to hundreds by network.",
+    "start": (
+        "The command line imports no store and no model before a command needs one: half of what is "
+        "left is the interpreter and typer. Opening an index reads every byte twice, once for its "
+        "sha256 and once into memory, parses a line of JSON per record and looks at the length of "
+        "each vector. Beyond index and texts a record costs about 500 bytes: its metadata as a "
+        "dictionary, its id, and the way from the id to its position."
+    ),
     "growth": (
         "Exact search is proportional to rows and to dimensions once the constant part of a query is "
         "small beside it: about 10 us in FAISS and 100 to 200 us over a wire, which is why the "

@@ -1,9 +1,13 @@
 """Backfill against the server's own COPY of a file that lies ready, and what the primary feels of it.
 
 Every side fills an empty table of the product's schema (primary key, GIN and hash index, generated
-column). *Server COPY* is ``COPY .. FROM file (FORMAT BINARY)`` in one backend: nothing can be faster.
-*Product* takes records out of a FAISS store and sends binary blocks from a process of its own, one or
-two of them. *Naive* is INSERT of 100 rows at a time with every value as text.
+column), and ends when its rows are on the disk. *Server COPY* is ``COPY .. FROM file (FORMAT BINARY)``
+in one backend. *Product* copies a snapshot by the product's own worker processes, timed from the moment
+when all of them are ready (they start in a few tenths of a second, once a backfill). *Naive* is INSERT
+of 100 rows at a time with every value as text.
+
+The primary is a router that answers from FAISS; beside it, the product's own processes copy under
+``--p99-ms-max``, over and over, in a process group that is stopped while the primary is measured alone.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +29,44 @@ from psycopg import sql
 from benchmarks.bench import Bench
 from benchmarks.datasets import Dataset
 from benchmarks.interleave import Ratio, Side, Timings, interleave, ratio
-from benchmarks.stores import LOAD_ROWS, faiss_store, open_table
+from benchmarks.results import Figure
+from benchmarks.stores import open_table, router, taken_in
+from shadow.read_latency import asked_for, recent_reads
+from shadow.writes.load_workers import carry_in_processes
+from shadow.writes.pace import Pace
+from shadow.writes.parts import BLOCK_ROWS, parts_of
+from vectorstore.faiss.snapshot import write_snapshot
 from vectorstore.postgres.copying import COPY_COLUMNS, copy_stream
-from vectorstore.postgres.loading import begin_load, load_block
+from vectorstore.postgres.loading import begin_load
 from vectorstore.postgres.store import PostgresStore
-from vectorstore.types import Query, Record
+from vectorstore.types import Query
 
 __all__ = ["loading"]
 
 PART = "backfill"
 ROWS = {"quick": 4_000, "core": 16_000, "full": 50_000}
-NAIVE_SHARE = 10
+NAIVE_SHARE = 20
 NAIVE_ROWS = 100
+# The primary's p99 may be this much above what it is alone before the loader backs off.
+P99_OVER_ALONE = 1.05
+ALONE_S = 2.0
 
 
 def loading(bench: Bench) -> None:
     """Load rates, then the primary during a load."""
     data = bench.data(ROWS[bench.scale.name], 1536)
     file = _prebuilt(bench.directory, data)
-    vectors = bench.directory / "vectors.npy"
-    np.save(vectors, data.vectors)
+    snapshot = write_snapshot(
+        taken_in(bench.directory, data), bench.directory / "snapshots", incarnation="benchmark"
+    )
     ways: dict[str, Callable[[], float]] = {
         "server COPY of a file": lambda: _server_copy(bench.dsn, data, file),
-        "product, one worker": lambda: _product(bench.dsn, data, vectors, 1),
-        "product, two workers": lambda: _product(bench.dsn, data, vectors, 2),
+        "product, one worker": lambda: _product(bench, data, snapshot, 1),
+        "product, two workers": lambda: _product(bench, data, snapshot, 2),
         "naive: text INSERT": lambda: _naive(bench.dsn, data),
     }
     found = {way: Timings() for way in ways}
-    for turn in range(bench.scale.rounds(5)):
+    for turn in range(bench.scale.rounds(7)):
         for way in ways if turn % 2 == 0 else reversed(ways):
             seconds = ways[way]()
             found[way].blocks.append(np.array([seconds]))
@@ -63,7 +79,7 @@ def loading(bench: Bench) -> None:
         ("one worker / text INSERT, rows/s", ratio(found["naive: text INSERT"], one), 50.0),
     ):
         bench.results.ratio(PART, name, value, at_least=least)
-    _primary(bench, vectors)
+    _primary(bench, data, snapshot, one.per_s)
 
 
 def _prebuilt(directory: Path, data: Dataset) -> Path:
@@ -92,66 +108,42 @@ def _server_copy(dsn: str, data: Dataset, file: Path) -> float:
     return seconds / data.rows
 
 
-def _product(dsn: str, data: Dataset, vectors: Path, workers: int) -> float:
-    """Seconds per row, from the start of copying to the last commit; processes start before."""
-    store = open_table(dsn, data.dimension)
-    begin_load(store, incarnation="benchmark", snapshot_id="benchmark", seq=0, parts=workers)
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(workers + 1)
-    each = data.rows // workers
-    processes = [
-        context.Process(
-            target=_worker,
-            args=(dsn, store.settings.table, vectors, data.texts, part, part * each,
-                  data.rows if part == workers - 1 else (part + 1) * each, barrier),
+def _product(bench: Bench, data: Dataset, snapshot: Path, workers: int) -> float:
+    """Seconds per row, from the moment that all processes are ready until the rows are on the disk."""
+    store = open_table(bench.dsn, data.dimension)
+    load = begin_load(store, incarnation="benchmark", snapshot_id="benchmark", seq=0, parts=workers)
+    ready, started, rows = 0, 0.0, 0
+
+    def on_rows(more: int) -> None:
+        nonlocal ready, started, rows
+        ready += not more
+        if ready < workers:
+            return
+        if not more:
+            started = time.perf_counter()
+        rows += more
+
+    with Path(os.devnull).open() as lock:
+        carry_in_processes(
+            parts_of(data.rows, load.positions),
+            snapshot=snapshot,
+            settings=store.settings,
+            workers=workers,
+            pace=Pace(),
+            on_rows=on_rows,
+            lock=lock.fileno(),
         )
-        for part in range(workers)
-    ]  # fmt: skip
-    for process in processes:
-        process.start()
-    barrier.wait(120.0)
-    started = time.perf_counter()
-    barrier.wait(600.0)
+    # As the end of a load does: what was committed without waiting for the disk is there after this.
+    store.remember_mark(0, 1)
     seconds = time.perf_counter() - started
-    for process in processes:
-        process.join()
     assert store.count() == data.rows
     _drop(store)
-    return seconds / data.rows
-
-
-def _worker(
-    dsn: str,
-    table: str,
-    vectors: Path,
-    texts: tuple[str, ...],
-    part: int,
-    start: int,
-    stop: int,
-    barrier: Any,
-) -> None:
-    rows = np.load(vectors, mmap_mode="r")
-    data = Dataset(np.array(rows[start:stop]), rows[:1], texts, "")
-    source = faiss_store(data)
-    store = open_table(dsn, data.dimension, table=table)
-    store.count()
-    barrier.wait(120.0)
-    for at in range(0, stop - start, LOAD_ROWS):
-        block = source.records(at, min(at + LOAD_ROWS, stop - start))
-        named = [_numbered(record, start) for record in block] if start else block
-        load_block(store, named, position_start=at, position_end=at + len(block), part=part)
-    barrier.wait(600.0)
-    store.close()
-
-
-def _numbered(record: Record, start: int) -> Record:
-    """The record under the id that it has in the whole: a part numbers its rows from 0."""
-    name = f"guide-{int(record.id.rsplit('-', 1)[1]) + start:08d}"
-    return Record(name, record.embedding, record.text, record.metadata)
+    # The blocks that the earlier ones were at when the last one was ready were begun before.
+    return seconds / (rows - (workers - 1) * BLOCK_ROWS)
 
 
 def _naive(dsn: str, data: Dataset) -> float:
-    """Seconds per row of a tenth of the rows."""
+    """Seconds per row of some of the rows."""
     store = open_table(dsn, data.dimension)
     rows = data.rows // NAIVE_SHARE
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ").format(
@@ -173,58 +165,118 @@ def _naive(dsn: str, data: Dataset) -> float:
     return seconds / rows
 
 
-def _primary(bench: Bench, vectors: Path) -> None:
-    """A closed loop of reads at 382 rows, with and without a load in another process."""
-    data = bench.data(382, 1536)
-    store = faiss_store(data)
-    queries = [Query(vector) for vector in data.queries]
-    context = multiprocessing.get_context("spawn")
-    running, ready = context.Event(), context.Event()
-    stopping = context.Event()
-    loader = context.Process(
-        target=_loader, args=(bench.dsn, vectors, data.texts, running, ready, stopping)
-    )
-    loader.start()
-    ready.wait(120.0)
-    sides = {
-        "primary alone": Side(lambda n: store.search(queries[n % len(queries)])),
-        "primary during backfill": Side(
-            lambda n: store.search(queries[n % len(queries)]),
-            before=running.set,
-            after=running.clear,
-        ),
-    }
-    found = interleave(sides, rounds=bench.scale.rounds(9), block_s=1.0)
-    stopping.set()
-    running.set()
-    loader.join()
-    bench.results.read(PART, data.name, found)
+def _primary(bench: Bench, data: Dataset, snapshot: Path, full_per_s: float) -> None:
+    """A closed loop of reads at 382 rows, with and without a load beside it."""
+    small = bench.data(382, 1536)
+    queries = [Query(vector) for vector in small.queries]
+    state = bench.directory / "primary"
+    with router(
+        bench.directory, small, bench.dsn, backfilled=False, state_directory=state
+    ) as primary:
+
+        def search(n: int) -> object:
+            return primary.search(queries[n % len(queries)])
+
+        alone = interleave({"alone": Side(search)}, rounds=1, block_s=ALONE_S)["alone"]
+        with asked_for(state):
+            p99_ms_max = P99_OVER_ALONE * alone.us(0.99) / 1e3
+            loader = _Loader(bench.dsn, data, snapshot, state, p99_ms_max)
+            sides = {
+                "primary alone": Side(search),
+                "primary during backfill": Side(search, before=loader.go_on, after=loader.pause),
+            }
+            found = interleave(sides, rounds=bench.scale.rounds(15), block_s=1.0)
+            copied_per_s = loader.end()
+    bench.results.read(PART, small.name, found)
     alone, during = found["primary alone"], found["primary during backfill"]
     bench.results.ratio(
         PART, "primary during backfill / alone, p99", ratio(during, alone, share=0.99), at_most=1.1
     )
     inverse: Ratio = ratio(alone, during, share=None)
     bench.results.ratio(PART, "primary during backfill / alone, throughput", inverse, at_least=0.97)
+    bench.results.figures.append(
+        Figure(PART, "rows/s copied meanwhile / with nobody to give way to",
+               copied_per_s / full_per_s)
+    )  # fmt: skip
 
 
-def _loader(
-    dsn: str, vectors: Path, texts: tuple[str, ...], running: Any, ready: Any, stopping: Any
+class _Loader:
+    """The product's processes, copying the same rows over and over, stopped until they may go on."""
+
+    def __init__(
+        self, dsn: str, data: Dataset, snapshot: Path, state: Path, p99_ms_max: float
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ready = context.Event()
+        self._rows = context.Value("q", 0)
+        self._running_s = 0.0
+        self._went_on_at = 0.0
+        self._process: BaseProcess = context.Process(
+            target=_copy_again_and_again,
+            args=(dsn, data.dimension, data.rows, snapshot, state, p99_ms_max,
+                  self._ready, self._rows),
+        )  # fmt: skip
+        self._process.start()
+        if not self._ready.wait(120.0):
+            raise TimeoutError("the loader did not begin to copy")
+        self.pause()
+        self._rows.value = 0
+
+    def go_on(self) -> None:
+        """Let all of its processes run."""
+        self._went_on_at = time.perf_counter()
+        self._signal(signal.SIGCONT)
+
+    def pause(self) -> None:
+        """Stop all of its processes where they are."""
+        self._signal(signal.SIGSTOP)
+        if self._went_on_at:
+            self._running_s += time.perf_counter() - self._went_on_at
+
+    def end(self) -> float:
+        """Kill them; rows a second of the time that they were let run."""
+        rows = self._rows.value
+        self._signal(signal.SIGKILL)
+        self._process.join()
+        return float(rows) / self._running_s
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        os.killpg(self._process.pid, number)
+
+
+def _copy_again_and_again(
+    dsn: str,
+    dimension: int,
+    rows: int,
+    snapshot: Path,
+    state: Path,
+    p99_ms_max: float,
+    ready: Any,
+    copied: Any,
 ) -> None:
-    """Load the same rows over and over while ``running``."""
-    # As the product's own process does: what answers goes first.
-    os.nice(10)
-    rows = np.load(vectors, mmap_mode="r")[:LOAD_ROWS]
-    data = Dataset(np.array(rows), rows[:1], texts, "")
-    source = faiss_store(data)
-    store = open_table(dsn, data.dimension)
-    ready.set()
-    while not stopping.is_set():
-        begin_load(store, incarnation="benchmark", snapshot_id="benchmark", seq=0)
-        for at in range(0, data.rows, 200):
-            running.wait()
-            block = source.records(at, at + 200)
-            load_block(store, block, position_start=at, position_end=at + len(block))
-    _drop(store)
+    # A group of its own, which its workers belong to.
+    os.setpgrp()
+    store = open_table(dsn, dimension)
+    pace = Pace(p99_ms_max=p99_ms_max, reads=lambda: recent_reads(state))
+
+    def on_rows(more: int) -> None:
+        copied.value += more
+        if more:
+            ready.set()
+
+    with Path(os.devnull).open() as lock:
+        while True:
+            load = begin_load(store, incarnation="benchmark", snapshot_id="benchmark", seq=0)
+            carry_in_processes(
+                parts_of(rows, load.positions),
+                snapshot=snapshot,
+                settings=store.settings,
+                workers=1,
+                pace=pace,
+                on_rows=on_rows,
+                lock=lock.fileno(),
+            )
 
 
 def _drop(store: PostgresStore) -> None:

@@ -12,6 +12,7 @@ from benchmarks.growing import growing
 from benchmarks.loading import loading
 from benchmarks.mirroring import mirroring
 from benchmarks.reads import reads
+from benchmarks.starting import starting
 from benchmarks.wire import wire
 from benchmarks.writing import writing
 
@@ -27,5 +28,6 @@ PARTS: Mapping[str, Callable[[Bench], None]] = {
     "verify": verifying,
     "gate": gate,
     "end-to-end": end_to_end,
+    "start": starting,
     "growth": growing,
 }

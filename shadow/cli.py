@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -65,6 +64,8 @@ def demo(
     name: Annotated[str, typer.Argument(help="Which demo.")] = "farming-guide",
 ) -> None:
     """Carry a small knowledge base through a whole migration under live traffic."""
+    from importlib.metadata import entry_points
+
     found = {entry.name: entry for entry in entry_points(group="shadow.demos")}
     if name not in found:
         stop(f"no demo {name!r}; there is: {', '.join(sorted(found)) or 'none'}", code=BAD_INPUT)

@@ -60,6 +60,7 @@ class Router:
         on_write: Callable[[], None],
         on_full: Callable[[JournalFull], bool],
         on_close: Callable[[], None],
+        on_read: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._journal = journal
         self._faiss = faiss
@@ -75,6 +76,8 @@ class Router:
         self._on_full = on_full
         self._own_writes = OwnWrites(journal, link, pause_s=settings.poll_ms / 1e3)
         self._on_close = on_close
+        # Told the seconds of every search that succeeded: must cost no more than an append.
+        self._on_read = on_read
         self._open = True
         self._acknowledged = 0
         self._acknowledged_lock = threading.Lock()
@@ -143,6 +146,7 @@ class Router:
                 self._mirror.offer_failure(route, query, first)
         else:
             ended = time.perf_counter()
+            self._on_read(ended - started)
             refused = self._refusal(answer.applied_seq, floor)
             if refused is None:
                 self._breakers[first].succeeded()

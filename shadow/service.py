@@ -10,6 +10,7 @@ from shadow.exact_scans import Stores
 from shadow.judging import QueryJudge
 from shadow.mirror import Mirror
 from shadow.opening import Migration, open_migration, who
+from shadow.read_latency import ReadLatencies
 from shadow.router import Router
 from shadow.steward import Steward
 from shadow.writes.followers import FaissFollower
@@ -88,6 +89,7 @@ def route_through(migration: Migration) -> Router:
             settings=migration.settings.mirror,
             keep=captures.add,
         )
+        reads = ReadLatencies(migration.directory)
         steward: Steward | None = None
 
         def stop() -> None:
@@ -117,8 +119,9 @@ def route_through(migration: Migration) -> Router:
                 migration.postgresql,
             ).make_room,
             on_close=stop,
+            on_read=reads.add,
         )
-        steward = Steward(migration, router, faiss, mirror)
+        steward = Steward(migration, router, faiss, mirror, tell_reads=reads.publish)
     except BaseException:
         migration.close()
         raise

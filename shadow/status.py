@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from shadow.core.phases import POSTGRESQL
+from shadow.load_clock import LoadClock
 from shadow.opening import Migration
 from shadow.verdict import verdict_facts
 from vectorstore.errors import VectorStoreError
@@ -14,11 +15,14 @@ from vectorstore.errors import VectorStoreError
 __all__ = ["status"]
 
 
-def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
+def status(
+    migration: Migration, *, look: bool = True, clock: LoadClock | None = None
+) -> dict[str, Any]:
     """Phase, wish and what it waits for, verdict, stores, lag, journal, evidence and the last verify.
 
     Asks PostgreSQL for its cursor; when it cannot be reached, says so in ``stores``. A process whose
-    router follows PostgreSQL anyway need not: with ``look`` false nothing is waited for.
+    router follows PostgreSQL anyway need not: with ``look`` false nothing is waited for. ``clock``
+    knows a backfill's rate if it was given to an earlier look.
     """
     now = time.time()
     standing = migration.postgresql.look() if look else migration.postgresql.standing
@@ -59,6 +63,9 @@ def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
             },
         },
         "server": _server(migration) if look else None,
+        "backfill": _backfill(migration, clock or LoadClock())
+        if look and standing.state == "loading"
+        else None,
         "journal": {
             "head": head,
             "entries": usage.entries,
@@ -84,6 +91,11 @@ def status(migration: Migration, *, look: bool = True) -> dict[str, Any]:
             "differing": found.differing,
         },
     }
+
+
+def _backfill(migration: Migration, clock: LoadClock) -> dict[str, Any] | None:
+    found = clock.look(migration)
+    return None if found is None else asdict(found)
 
 
 def _server(migration: Migration) -> dict[str, Any] | None:

@@ -40,12 +40,20 @@ class Steward:
     """Runs the background threads of one router."""
 
     def __init__(
-        self, migration: Migration, router: Router, faiss: FaissFollower, mirror: Mirror
+        self,
+        migration: Migration,
+        router: Router,
+        faiss: FaissFollower,
+        mirror: Mirror,
+        *,
+        tell_reads: Callable[[], None] = lambda: None,
     ) -> None:
+        """``tell_reads`` is called at every look: it says what reads take to a backfill that asks."""
         self._migration = migration
         self._router = router
         self._faiss = faiss
         self._mirror = mirror
+        self._tell_reads = tell_reads
         self._stopping = threading.Event()
         self._written = threading.Event()
         self._threads = [
@@ -95,6 +103,7 @@ class Steward:
                 self._stopping.wait(pause_s)
 
     def _watch(self) -> float:
+        self._tell_reads()
         migration = self._migration
         version = migration.journal.data_version()
         if version != self._version:

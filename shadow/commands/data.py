@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from shadow.commands.running import (
     FAILED,
@@ -26,6 +18,11 @@ from shadow.commands.running import (
     out,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["backfill", "init", "verify"]
 
@@ -55,9 +52,24 @@ def init(
 
 def backfill(
     config: ConfigOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Processes that copy; default: one less than there are cores, 1 to 4.",
+        ),
+    ] = None,
     rows_per_s: Annotated[
         float | None,
         typer.Option(min=1.0, help="Copy no faster than this; default: as fast as it goes."),
+    ] = None,
+    p99_ms_max: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            help="Copy less of the time while the 99th percentile of recent reads is above this, ms.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,30 +78,47 @@ def backfill(
     Starts from a verified FAISS snapshot; PostgreSQL then catches up from the journal. If it is
     interrupted, run it again: it goes on after the last block that was committed. When it is done,
     queries are mirrored and evidence begins to gather.
+
+    What copies runs at a low priority. With --p99-ms-max it also asks the running routers what their
+    reads take, and backs off to a trickle while that is more; it never stops for good.
     """
     from shadow.evidence_view import Verification
     from shadow.opening import who
+    from shadow.read_latency import recent_reads
     from shadow.writes.backfill import backfill as run
+    from shadow.writes.load_workers import default_workers
+    from shadow.writes.pace import Pace
 
     with migration(config) as opened, _progress() as progress:
         task = progress.add_task("copying rows", total=None)
         index = progress.add_task("building the index", total=None, visible=False)
+        pace = Pace(
+            rows_per_s_max=rows_per_s,
+            p99_ms_max=p99_ms_max,
+            reads=lambda: recent_reads(opened.directory),
+        )
 
         def rows_done(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            how = "" if pace.share == 1.0 else f", {pace.share:.0%} of the time: reads are slow"
+            if pace.asks and not pace.heard:
+                how = ", at full speed: no router has told what its reads take"
+            progress.update(task, completed=done, total=total, description=f"copying rows{how}")
 
         def index_done(at: Any) -> None:
             progress.update(
                 index, visible=True, completed=at.done, total=at.total or None, description=at.phase
             )
 
+        store = opened.link.open()
+        _warn_of_memory(store.settings, opened.snapshots.newest_rows())
         result = run(
-            directory=opened.settings.state_directory.absolute(),
+            directory=opened.directory,
             journal=opened.journal,
             snapshots=opened.snapshots,
-            store=opened.link.open(),
+            store=store,
             current=lambda: opened.load_faiss().store,
-            rows_per_s_max=rows_per_s,
+            workers=default_workers() if workers is None else workers,
+            pace=pace,
             backups_kept=opened.settings.journal.backups_kept,
             on_rows=rows_done,
             on_index=index_done,
@@ -166,7 +195,29 @@ def verify(
         raise typer.Exit(HOLD if isinstance(result, Differs) else FAILED)
 
 
+def _warn_of_memory(settings: PostgresSettings, rows: int) -> None:
+    """Say before the long part begins that the index's graph will not fit."""
+    from vectorstore.postgres.index import graph_memory
+
+    memory = graph_memory(settings, rows)
+    if settings.indexable and rows > settings.exact_rows_max and not memory.fits:
+        err.print(
+            f"the index over {rows:,} rows takes about {memory.needed / 2**20:,.0f} MB to build and "
+            f"postgresql.maintenance_work_mem is {settings.maintenance_work_mem}: the build will take "
+            "several times as long. Raise it if the server has the memory"
+        )
+
+
 def _progress() -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

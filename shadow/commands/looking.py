@@ -28,13 +28,15 @@ def status(
     ] = False,
 ) -> None:
     """Who answers, what is wanted and what it waits for, lag, evidence and the last verify."""
+    from shadow.load_clock import LoadClock
     from shadow.status import status as look
 
     with migration(config) as opened:
         if watching:
             from shadow.commands.watching import watch
 
-            watch(opened, lambda: look(opened))
+            clock = LoadClock()
+            watch(opened, lambda: look(opened, clock=clock))
         found = look(opened)
     if as_json:
         print_json(found)
@@ -84,6 +86,8 @@ def report(
 
 
 def _print_status(found: dict[str, Any]) -> None:
+    from shadow.load_clock import in_words
+
     postgresql, evidence, verify = found["stores"]["postgresql"], found["evidence"], found["verify"]
     lines = [
         ("phase", f"{found['phase']}: {found['primary']} answers"),
@@ -99,6 +103,8 @@ def _print_status(found: dict[str, Any]) -> None:
     lines.append(
         ("postgresql", f"{state}{': ' + postgresql['trouble'] if postgresql['trouble'] else ''}")
     )
+    if found["backfill"] is not None:
+        lines.append(("  backfill", in_words(found["backfill"])))
     journal = found["journal"]
     lines += [
         ("journal", f"head {journal['head']:,}, {journal['entries']:,} entries kept, "

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shadow.commands.running import out
+from shadow.load_clock import in_words
 
 if TYPE_CHECKING:
     from shadow.opening import Migration
@@ -48,6 +49,8 @@ def render(found: dict[str, Any], decisions: list[tuple[str, str, str]]) -> Grou
     parts: list[Any] = [head, Text(""), _figures(found)]
     parts += [Text(f"  open: {sentence}") for sentence in found["open"]]
     parts += [Text(f"  waiting for: {sentence}") for sentence in found["waiting_for"]]
+    if found["backfill"] is not None:
+        parts.append(Text(f"  backfill: {in_words(found['backfill'])}"))
     if found["latch"]:
         parts.append(Text(f"  latched: {found['latch']}", style="bold red"))
     parts += [Text(""), _facts(found), Text("")]

@@ -108,7 +108,7 @@ def _backfill(look: Look) -> Markup:
         element("dt", "Backfill"),
         element("dd", f"{share:.0%}", class_="value"),
         element("dd", bars.share_bar(share, ident="backfill", title="Backfill"), class_="note"),
-        element("dd", f"{load.done:,} of {load.total:,} rows; {left}", class_="note"),
+        element("dd", f"{load.doing}: {load.done:,} of {load.total:,}; {left}", class_="note"),
     )
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.events import EventLog
+from shadow.load_clock import LoadClock, LoadStanding
 from shadow.opening import Migration
 from shadow.report.collect import collect
 from shadow.report.model import ParityReport
-from shadow.serve.progress import LoadClock, LoadStanding
 from shadow.status import status
 from vectorstore.errors import VectorStoreError
 

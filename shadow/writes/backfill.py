@@ -2,34 +2,40 @@
 
 The snapshot was taken at seq S. While blocks are copied the applier waits; then the cursor is set to S
 and the applier catches up from the journal, which holds everything after S until then. A backfill that
-was killed goes on after the last block that was committed.
+was killed goes on after the last block that was committed in each part.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from shadow.backups.manifest import BEFORE_BACKFILL
 from shadow.backups.taking import take_backup
 from shadow.errors import CutoverRefused, JournalGap, StoreDetached
 from shadow.events import EventLog
-from shadow.process_lock import process_lock
+from shadow.process_lock import hold_lock, process_lock
+from shadow.read_latency import asked_for
 from shadow.writes.journal import Journal
+from shadow.writes.load_workers import carry_in_processes
+from shadow.writes.pace import Pace
+from shadow.writes.parts import Part, carry, parts_of
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
-from vectorstore.faiss.snapshot import load_snapshot, verify_snapshot
+from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.index import BuildProgress
-from vectorstore.postgres.loading import begin_load, finish_load, load_block, load_progress
+from vectorstore.postgres.loading import LoadProgress, begin_load, finish_load, load_progress
 from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["POSTGRESQL_CURSOR", "Backfilled", "backfill", "release_left_hold"]
 
 POSTGRESQL_CURSOR = "postgresql"
-# Rows that one transaction copies: what a kill makes the next run repeat.
-BLOCK_ROWS = 2_000
+# How long the processes of a run that was killed may take to end, and a router to look after its hold.
+LOCK_WAIT_S, LOCK_POLL_S = 10.0, 0.05
 
 log = EventLog()
 
@@ -53,7 +59,8 @@ def backfill(
     snapshots: SnapshotKeeper,
     store: PostgresStore,
     current: Callable[[], FaissStore],
-    rows_per_s_max: float | None = None,
+    workers: int = 0,
+    pace: Pace | None = None,
     backups_kept: int = 7,
     on_rows: Told | None = None,
     on_index: Callable[[BuildProgress], None] | None = None,
@@ -61,34 +68,80 @@ def backfill(
     """Fill the table, or go on where a killed run stopped.
 
     A backup of FAISS and the journal is made before the table is touched; ``backups_kept`` of them stay.
-    ``current`` gives the FAISS store at the journal's head, to take a fresh snapshot from. ``on_rows``
-    is told (rows done, rows in all). Raises CutoverRefused if another backfill is running.
+    ``current`` gives the FAISS store at the journal's head, to take a fresh snapshot from. ``workers``
+    processes copy; with 0 this process does, for a table so small that starting one costs more.
+    ``on_rows`` is told (rows done, rows in all). Raises CutoverRefused if another backfill is running.
     """
-    with process_lock(directory / "backfill.lock") as mine:
-        if not mine:
-            raise CutoverRefused("another backfill is running on this machine; wait for it to end")
+    pace = pace or Pace()
+    with (
+        _alone(directory, wait_s=LOCK_WAIT_S if workers else 0.0) as lock,
+        asked_for(directory) if pace.asks else nullcontext(),
+    ):
         started = time.monotonic()
-        snapshot, at = _open_load(directory, journal, snapshots, store, current, backups_kept)
-        source = load_snapshot(snapshot)
-        rows, resumed_at = source.count(), at
-        seq = source.applied_seq()
-        began = time.monotonic()
-        while at < rows:
-            block = source.records(at, min(at + BLOCK_ROWS, rows))
-            load_block(store, block, position_start=at, position_end=at + len(block))
-            at += len(block)
+        snapshot, load = _open_load(
+            directory, journal, snapshots, store, current, backups_kept, max(1, workers)
+        )
+        manifest = Manifest.read(snapshot / MANIFEST_NAME)
+        rows, seq = manifest.rows, manifest.seq
+        parts = parts_of(rows, load.positions)
+        done = resumed_at = sum(load.positions)
+
+        def copied(more: int) -> None:
+            nonlocal done
+            done += more
             if on_rows is not None:
-                on_rows(at, rows)
-            if rows_per_s_max is not None:
-                ahead_s = (at - resumed_at) / rows_per_s_max - (time.monotonic() - began)
-                time.sleep(max(0.0, ahead_s))
-        source.close()
+                on_rows(done, rows)
+
+        if workers:
+            carry_in_processes(
+                parts,
+                snapshot=snapshot,
+                settings=store.settings,
+                workers=workers,
+                pace=pace,
+                on_rows=copied,
+                lock=lock.fileno(),
+            )
+        else:
+            _carry_here(parts, snapshot, store, pace, copied)
         _keep_from(journal, seq)
-        finish_load(store, on_progress=on_index)
+        finish_load(store, rows=rows, on_progress=on_index)
         store.remember_mark(seq, journal.mark_at(seq))
         journal.release(BACKFILL_HOLD)
         log.info("backfilled", rows=rows, seq=seq, resumed_at=resumed_at)
         return Backfilled(rows, seq, resumed_at, time.monotonic() - started)
+
+
+@contextmanager
+def _alone(directory: Path, *, wait_s: float) -> Iterator[IO[str]]:
+    """Hold the lock of backfills, or raise CutoverRefused if it is not free within ``wait_s``."""
+    deadline = time.monotonic() + wait_s
+    while (held := hold_lock(directory / "backfill.lock")) is None:
+        if time.monotonic() >= deadline:
+            raise CutoverRefused("another backfill is running on this machine; wait for it to end")
+        time.sleep(LOCK_POLL_S)
+    with held:
+        yield held
+
+
+def _carry_here(
+    parts: list[Part],
+    snapshot: Path,
+    store: PostgresStore,
+    pace: Pace,
+    copied: Callable[[int], None],
+) -> None:
+    """Copy part after part in this process."""
+    from vectorstore.faiss.snapshot_reader import SnapshotReader
+
+    reader = SnapshotReader(snapshot)
+    began = time.monotonic()
+    for part in parts:
+        for rows in carry(part, reader, store):
+            copied(rows)
+            time.sleep(pace.after(rows, time.monotonic() - began))
+            began = time.monotonic()
+    reader.close()
 
 
 def _keep_from(journal: Journal, seq: int) -> None:
@@ -122,24 +175,25 @@ def _open_load(
     store: PostgresStore,
     current: Callable[[], FaissStore],
     backups_kept: int,
-) -> tuple[Path, int]:
-    """The snapshot to load and the row to go on from."""
+    parts: int,
+) -> tuple[Path, LoadProgress]:
+    """The snapshot to load, verified, and how far each part has come; a new load has ``parts``."""
     open_load = load_progress(store)
     if open_load is not None and store.cursor().incarnation == journal.incarnation:
         snapshot = snapshots.named(open_load.snapshot_id)
         if snapshot is not None and journal.holds().get(BACKFILL_HOLD) == open_load.seq:
             store.bind(journal.incarnation)
-            return snapshot, open_load.positions[0]
+            return snapshot, open_load
     # The hold comes before the snapshot is chosen, so that nothing after S can be truncated.
     journal.hold(BACKFILL_HOLD, journal.base())
     head = journal.head()
     snapshot = snapshots.newest()
-    seq = verify_snapshot(snapshot).seq
+    seq = Manifest.read(snapshot / MANIFEST_NAME).seq
     if seq < head:
         made = snapshots.make(current())
         if made is None:
             raise CutoverRefused("another process is making a snapshot; try again in a moment")
-        snapshot, seq = made, verify_snapshot(made).seq
+        snapshot, seq = made, Manifest.read(made / MANIFEST_NAME).seq
     journal.hold(BACKFILL_HOLD, seq)
     take_backup(
         directory=directory,
@@ -148,5 +202,7 @@ def _open_load(
         kept=backups_kept,
         kind=BEFORE_BACKFILL,
     )
-    begin_load(store, incarnation=journal.incarnation, snapshot_id=snapshot.name, seq=seq)
-    return snapshot, 0
+    load = begin_load(
+        store, incarnation=journal.incarnation, snapshot_id=snapshot.name, seq=seq, parts=parts
+    )
+    return snapshot, load

@@ -56,6 +56,9 @@ class SnapshotKeeper:
         that reaches beyond the journal, is refused with ForeignIncarnation: it belongs to another
         history.
         """
+        return self._newest()[0]
+
+    def _newest(self) -> tuple[Path, Manifest]:
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
         for _ in range(LOOKS_MAX):
@@ -70,7 +73,7 @@ class SnapshotKeeper:
                         pruned = True
                     continue
                 self._require_own(path, manifest)
-                return path
+                return path, manifest
             if not pruned:
                 break
         raise StoreCorrupt(
@@ -127,9 +130,9 @@ class SnapshotKeeper:
         from vectorstore.faiss.snapshot import load_snapshot
 
         for _ in range(LOOKS_MAX):
-            path = self.newest()
+            path, manifest = self._newest()
             try:
-                return load_snapshot(path)
+                return load_snapshot(path, verified=manifest)
             except StoreCorrupt:
                 if path.exists():
                     raise
@@ -150,6 +153,10 @@ class SnapshotKeeper:
     def newest_seq(self) -> int:
         """How far the newest finished snapshot reaches, by its manifest: its files are not read."""
         return next((manifest.seq for _, manifest in self._manifests()), 0)
+
+    def newest_rows(self) -> int:
+        """How many records the newest finished snapshot says that it holds."""
+        return next((manifest.rows for _, manifest in self._manifests()), 0)
 
     def rows_of(self, name: str) -> int | None:
         """How many records the snapshot of this name says that it holds."""

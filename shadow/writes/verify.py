@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from vectorstore.digests import Digest, DigestMethod, digest_of, row_digest
 from vectorstore.errors import StoreUnavailable
@@ -21,7 +22,8 @@ from vectorstore.postgres.store import PostgresStore
 
 __all__ = ["Clean", "CouldNotCheck", "Differs", "Verified", "verify"]
 
-RANGE_ROWS = 4_000
+# Small enough that little is left for one side to do alone when the other has ended.
+RANGE_ROWS = 2_000
 RANGES_AT_ONCE = 2
 SUSPECTS_MAX = 100_000
 RECHECK_S_MAX = 30.0
@@ -74,11 +76,11 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The rows after ``after`` up to ``upto`` as FAISS holds them, and the server's digest to come."""
+    """The ids after ``after`` up to ``upto`` in FAISS, and the server's digest to come."""
 
     after: str
     upto: str | None
-    ours: Mapping[str, _Row]
+    ids: Sequence[str]
     theirs: Future[Digest]
 
 
@@ -134,31 +136,36 @@ def _suspects(
 ) -> tuple[list[str], int]:
     """Ids in ranges whose digests differ, if the rows themselves do; and how many rows there are."""
     suspects: list[str] = []
-    total, done, after = faiss.count(), 0, ""
-    last = False
-    # The server digests two ranges in connections of its own while this thread digests the next.
+    total, done = faiss.count(), 0
+    # The server digests the next ranges, in connections of its own, while this thread digests one:
+    # waiting for an answer leaves the interpreter to it.
     with ThreadPoolExecutor(RANGES_AT_ONCE, "shadow-verify") as pool:
-        waiting: deque[_Range] = deque()
-        while waiting or not last:
-            if not last:
-                records = faiss.scan(after=after, limit=RANGE_ROWS)
-                last = len(records) < RANGE_ROWS
-                upto = None if last else records[-1].id
-                theirs = pool.submit(
-                    digest_range, postgresql, after=after, upto=upto, method=method
-                )
-                ours = {r.id: _Row(r.seq, row_digest(r, method)) for r in records}
-                waiting.append(_Range(after, upto, ours, theirs))
-                after = upto or after
-            if last or len(waiting) > RANGES_AT_ONCE:
-                one = waiting.popleft()
-                here = digest_of(row.digest for row in one.ours.values())
-                if here != one.theirs.result():
-                    suspects += _differing(one.ours, postgresql, one.after, one.upto, method)
-                done += len(one.ours)
-                if on_rows is not None:
-                    on_rows(done, max(total, done))
+        ranges = _ranges(faiss, postgresql, method, pool)
+        waiting = deque(islice(ranges, RANGES_AT_ONCE))
+        while waiting:
+            waiting.extend(islice(ranges, 1))
+            one = waiting.popleft()
+            ours = faiss.digests(one.ids, method)
+            if digest_of(digest for _, _, digest in ours) != one.theirs.result():
+                rows = {name: _Row(seq, digest) for name, seq, digest in ours}
+                suspects += _differing(rows, postgresql, one.after, one.upto, method)
+            done += len(ours)
+            if on_rows is not None:
+                on_rows(done, max(total, done))
     return suspects, done
+
+
+def _ranges(
+    faiss: FaissStore, postgresql: PostgresStore, method: DigestMethod, pool: ThreadPoolExecutor
+) -> Iterator[_Range]:
+    """Ranges that cover every id there can be; the server begins with one when it is asked for."""
+    after: str | None = ""
+    while after is not None:
+        ids = faiss.ids(after=after, limit=RANGE_ROWS)
+        upto = None if len(ids) < RANGE_ROWS else ids[-1]
+        theirs = pool.submit(digest_range, postgresql, after=after, upto=upto, method=method)
+        yield _Range(after, upto, ids, theirs)
+        after = upto
 
 
 def _differing(

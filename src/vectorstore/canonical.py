@@ -8,7 +8,7 @@ numbers in plain decimal notation with their written scale (PostgreSQL documenta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from json.encoder import encode_basestring
@@ -27,60 +27,55 @@ def canonical_json(value: Any) -> str:
     Raises InvalidInput for NaN, infinities, NUL or lone surrogates in text, keys that are not text,
     nesting beyond ``DEPTH_MAX``, and types that JSON does not know.
     """
-    parts: list[str] = []
-    _write(value, parts, 0)
-    return "".join(parts)
+    return _written(value, 0)
 
 
-def _write(value: Any, parts: list[str], depth: int) -> None:
-    if depth > DEPTH_MAX:
+def _written(value: Any, depth: int) -> str:
+    write = _SCALARS.get(type(value))
+    if write is not None:
+        return write(value)
+    if isinstance(value, Mapping):
+        return _object(value, depth)
+    if isinstance(value, list | tuple):
+        _check_depth(value, depth)
+        return f"[{', '.join([_written(item, depth + 1) for item in value])}]"
+    # Subclasses, as of an enumeration: they are what they derive from.
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return _SCALARS[kind](value)
+    raise InvalidInput(f"metadata holds a {type(value).__name__}, which JSON does not know")
+
+
+def _object(value: Mapping[Any, Any], depth: int) -> str:
+    _check_depth(value, depth)
+    template, keys = _form(tuple(value))
+    texts: list[str] = []
+    for key in keys:
+        item = value[key]
+        write = _SCALARS.get(type(item))
+        texts.append(_written(item, depth + 1) if write is None else write(item))
+    return template % tuple(texts)
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    # What it holds lies one level deeper.
+    if depth + bool(value) > DEPTH_MAX:
         raise InvalidInput(f"metadata is nested more than {DEPTH_MAX} levels deep")
-    if value is None:
-        parts.append("null")
-    elif value is True:
-        parts.append("true")
-    elif value is False:
-        parts.append("false")
-    elif isinstance(value, str):
-        parts.append(_text(value))
-    elif isinstance(value, int):
-        parts.append(int.__repr__(value))
-    elif isinstance(value, float):
-        parts.append(_number(value))
-    elif isinstance(value, Mapping):
-        _write_object(value, parts, depth)
-    elif isinstance(value, list | tuple):
-        parts.append("[")
-        for position, item in enumerate(value):
-            if position:
-                parts.append(", ")
-            _write(item, parts, depth + 1)
-        parts.append("]")
-    else:
-        raise InvalidInput(f"metadata holds a {type(value).__name__}, which JSON does not know")
-
-
-def _write_object(value: Mapping[Any, Any], parts: list[str], depth: int) -> None:
-    parts.append("{")
-    for position, (key, written) in enumerate(_ordered(tuple(value))):
-        if position:
-            parts.append(", ")
-        parts.append(written)
-        _write(value[key], parts, depth + 1)
-    parts.append("}")
 
 
 # The objects of one collection have the same few sets of keys, millions of times.
 @lru_cache(maxsize=1024)
-def _ordered(keys: tuple[Any, ...]) -> tuple[tuple[str, str], ...]:
-    """The keys in canonical order, each with its text and the colon after it."""
+def _form(keys: tuple[Any, ...]) -> tuple[str, tuple[str, ...]]:
+    """The text of an object with these keys, with a place for each value, and the keys in its order."""
     encoded: list[tuple[int, bytes, str]] = []
     for key in keys:
         if not isinstance(key, str):
             raise InvalidInput(f"metadata has the key {key!r}; JSON keys are text")
         data = _encode(key)
         encoded.append((len(data), data, key))
-    return tuple((key, f"{_text(key)}: ") for _, _, key in sorted(encoded))
+    ordered = tuple(key for _, _, key in sorted(encoded))
+    places = [_text(key).replace("%", "%%") + ": %s" for key in ordered]
+    return "{" + ", ".join(places) + "}", ordered
 
 
 def _encode(text: str) -> bytes:
@@ -93,7 +88,9 @@ def _encode(text: str) -> bytes:
 
 
 def _text(text: str) -> str:
-    _encode(text)
+    # Whether a text is ASCII is known without looking at it.
+    if "\0" in text or not text.isascii():
+        _encode(text)
     # What json.dumps(text, ensure_ascii=False) comes down to, without an encoder for each text.
     return encode_basestring(text)
 
@@ -102,5 +99,14 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         raise InvalidInput(f"metadata holds {value!r}, which JSON cannot hold")
     # PostgreSQL's numeric has no negative zero.
-    plain = format(Decimal(repr(value)), "f")
+    plain = format(Decimal(float.__repr__(value)), "f")
     return plain[1:] if value == 0.0 and plain.startswith("-") else plain
+
+
+_SCALARS: Mapping[type, Callable[[Any], str]] = {
+    str: _text,
+    int: int.__repr__,
+    float: _number,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _: "null",
+}

@@ -20,6 +20,7 @@ from shadow.errors import CutoverRefused
 from shadow.opening import Migration, open_migration
 from shadow.service import open_router
 from shadow.writes.backfill import backfill
+from shadow.writes.pace import Pace
 from tests.faults.kill_harness import AckLog
 from vectorstore.errors import StoreUnavailable
 from vectorstore.types import Query, Record
@@ -113,6 +114,6 @@ def fill(migration: Migration) -> None:
         snapshots=migration.snapshots,
         store=migration.link.open(),
         current=lambda: migration.load_faiss().store,
-        rows_per_s_max=100.0,
+        pace=Pace(rows_per_s_max=100.0),
         backups_kept=1,
     )

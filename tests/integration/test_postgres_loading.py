@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.conformance.suite import changes, query, record
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
-from vectorstore.postgres.index import BuildProgress
+from vectorstore.postgres.index import BuildProgress, build_progress, graph_memory
 from vectorstore.postgres.loading import (
     LoadProgress,
     begin_load,
@@ -127,6 +128,50 @@ def test_parts_load_side_by_side(postgres_store: OpenStore) -> None:
     assert load_progress(store) == LoadProgress("s1", 0, (60, 60, 60))
     finish_load(store)
     assert store.count() == 180
+
+
+def test_a_build_is_seen_from_another_connection(postgres_store: OpenStore) -> None:
+    """Whoever looks, while it lasts: phase and how far it has come; and nothing afterwards."""
+    store = postgres_store(exact_rows_max=0, dimension=64)
+    begin_load(store, incarnation="j", snapshot_id="s1", seq=0)
+    vectors = np.random.default_rng(1).normal(size=(4_000, 64)).astype(np.float32)
+    rows = [Record(f"r{n}", vector, "", {}) for n, vector in enumerate(vectors)]
+    load_block(store, rows, position_start=0, position_end=len(rows))
+    assert build_progress(store) is None
+    seen: list[BuildProgress] = []
+    with ThreadPoolExecutor(1) as threads:
+        building = threads.submit(finish_load, store, rows=len(rows))
+        while not building.done():
+            if (found := build_progress(store)) is not None:
+                seen.append(found)
+        building.result()
+    assert any(one.phase.startswith("building index") for one in seen)
+    assert build_progress(store) is None
+
+
+def test_memory_for_the_graph_is_reckoned_before_it_is_built(postgres_store: OpenStore) -> None:
+    """30,000 x 1,536 took between 64 and 256 MB in fact; half of a vector is half of it, nearly."""
+    store = postgres_store(dimension=1_536)
+    whole = graph_memory(store.settings, 30_000)
+    assert 64 << 20 < whole.needed < 256 << 20
+    assert whole.fits
+    assert not graph_memory(store.settings, 60_000).fits
+    half = graph_memory(replace(store.settings, index_type="halfvec"), 30_000)
+    assert 0.5 < half.needed / whole.needed < 0.6
+    tight = replace(store.settings, maintenance_work_mem="65536kB")
+    assert graph_memory(tight, 30_000).allowed == 64 << 20
+
+
+def test_a_load_with_rows_missing_is_not_ended(postgres_store: OpenStore) -> None:
+    """What the server lost in a crash is said; the load stays open, and goes on where it stands."""
+    store = postgres_store()
+    begin_load(store, incarnation="j", snapshot_id="s1", seq=0, parts=2)
+    load_block(store, [record("one")], position_start=0, position_end=1, part=1)
+    with pytest.raises(StoreUnavailable, match="1 of 2 rows"):
+        finish_load(store, rows=2)
+    assert load_progress(store) == LoadProgress("s1", 0, (0, 1))
+    load_block(store, [record("two")], position_start=0, position_end=1, part=0)
+    assert finish_load(store, rows=2).state == "following"
 
 
 def test_a_block_is_loaded_once(postgres_store: OpenStore) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from shadow.routes import RouteBook
-from shadow.writes import backfill
+from shadow.writes import backfill, parts
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appender
 from tests.machine.postgresql_double import PostgresqlDouble
@@ -46,7 +46,7 @@ POINTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "hold": ((Journal, "hold"),),
     "release": ((Journal, "release"),),
     "begin load": ((backfill, "begin_load"),),
-    "load block": ((backfill, "load_block"),),
+    "load block": ((parts, "load_block"),),
     "finish load": ((backfill, "finish_load"),),
     "route": ((RouteBook, "change"),),
 }

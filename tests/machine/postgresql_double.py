@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from shadow.writes import backfill
+from shadow.writes import backfill, parts
 from tests.machine.oracle import DIMENSION
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.filters import Filter
@@ -279,10 +279,13 @@ def _load_block(
     store.transact(load)
 
 
-def _finish_load(store: PostgresqlDouble, *, on_progress: object = None) -> Cursor:
+def _finish_load(
+    store: PostgresqlDouble, *, rows: int | None = None, on_progress: object = None
+) -> Cursor:
     def finish(transaction: Transaction) -> Cursor:
         progress = transaction.content.load
         assert progress is not None
+        assert rows in (None, sum(progress.positions)), "the load is not complete"
         moved = Cursor(transaction.content.cursor.incarnation, progress.seq, "following")
         transaction.content.cursor, transaction.content.load = moved, None
         return moved
@@ -304,6 +307,6 @@ _SEAMS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (postgres_store, "write_changes", _write_changes),
     (backfill, "begin_load", _begin_load),
     (backfill, "load_progress", _load_progress),
-    (backfill, "load_block", _load_block),
+    (parts, "load_block", _load_block),
     (backfill, "finish_load", _finish_load),
 )

@@ -72,7 +72,7 @@ class World:
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._stack.enter_context(_silence())
         self._stack.enter_context(server.installed())
-        self._stack.enter_context(mock.patch("shadow.writes.backfill.BLOCK_ROWS", 2))
+        self._stack.enter_context(mock.patch("shadow.writes.parts.BLOCK_ROWS", 2))
         # Backups are named by the second, and wait for the next one: here it comes at once.
         free_name, seconds = taking._free_name, itertools.count(1_000_000_000)
         self._stack.enter_context(

@@ -24,6 +24,7 @@ from vectorstore import (
     StoreUnavailable,
     Unsupported,
 )
+from vectorstore.digests import METHODS, row_digest
 from vectorstore.faiss.collection import Collection
 from vectorstore.faiss.index import IVF_TRAINING_ROWS, wrapped_index
 from vectorstore.faiss.rows import MASKS_MAX, Rows
@@ -339,6 +340,22 @@ def test_scan_pages_in_byte_order() -> None:
     rest = store.scan(after=first[-1].id, limit=100)
     expected = sorted({*names, "zzz"}, key=str.encode)
     assert [one.id for one in first + rest] == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_digests_are_those_of_the_records_as_they_are_read(kind: str) -> None:
+    """Whatever the index and however often rows were written anew, in pages of any size."""
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2, kind=kind)
+    rows = normal(200)
+    store.upsert([record(f"r{at:03d}", row, n=at, é=["ä", at / 3]) for at, row in enumerate(rows)])
+    store.upsert([record("r007", rows[0], n=7), record("r150", rows[1])])
+    store.delete(["r003", "r199"])
+    names = store.ids(limit=1_000)
+    assert names == [one.id for one in store.scan(limit=1_000)]
+    assert store.ids(after="r150", limit=2) == ["r151", "r152"]
+    for method in METHODS:
+        expected = [(r.id, r.seq, row_digest(r, method)) for r in store.scan(limit=1_000)]
+        assert store.digests(["gone", *names], method) == expected
 
 
 def test_ivf_begins_flat_and_trains_when_it_can() -> None:

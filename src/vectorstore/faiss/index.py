@@ -154,6 +154,16 @@ class RowIndex:
             return np.empty((0, self.dimension), dtype=np.float32)
         return self.faiss_index.reconstruct_batch(positions)  # type: ignore[no-any-return]
 
+    def block(self, start: int, stop: int) -> Rows2D:
+        """The rows from ``start`` up to ``stop``, bit for bit; not copied unless the kind asks for it.
+
+        Valid while the index is there and does not change. The one way for an index that is mapped
+        from its file: there rows lie at any address, and :meth:`vectors` would first copy all of them.
+        """
+        if self.kind != IVF:
+            return self._view[start:stop]
+        return self.faiss_index.reconstruct_n(start, stop - start)  # type: ignore[no-any-return]
+
     def emptied(self) -> RowIndex:
         """A new index of the same kind and settings that holds no rows."""
         old = self.faiss_index

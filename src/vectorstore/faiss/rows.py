@@ -30,18 +30,19 @@ class Rows:
 
     def __init__(
         self,
-        ids: Sequence[str],
-        texts: Sequence[str],
-        metadata: Sequence[Mapping[str, Any]],
-        seqs: Sequence[int],
+        ids: list[str],
+        texts: list[str],
+        metadata: list[Mapping[str, Any]],
+        seqs: list[int],
         *,
         dead: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Take columns of equal length; ``dead`` lists the positions that hold no record."""
-        self.ids = list(ids)
-        self.texts = list(texts)
-        self.metadata = list(metadata)
-        self.seqs = list(seqs)
+        """Take over columns of equal length, which the caller gives up; ``dead`` lists the positions
+        that hold no record."""
+        self.ids = ids
+        self.texts = texts
+        self.metadata = metadata
+        self.seqs = seqs
         flags = np.ones(len(self.ids), dtype=np.bool_)
         if dead is not None:
             flags[dead] = False

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from vectorstore.durable import make_directory, sync_directory, sync_file, write_durably
@@ -31,9 +32,12 @@ from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.store import FaissStore
 
 __all__ = [
+    "INDEX_NAME",
+    "RECORDS_NAME",
     "load_snapshot",
     "newest_snapshots",
     "remove_snapshot",
+    "tombstones",
     "verify_snapshot",
     "write_snapshot",
 ]
@@ -42,6 +46,8 @@ INDEX_NAME = "index.faiss"
 RECORDS_NAME = "records.jsonl"
 TOMBSTONES_NAME = "tombstones.npy"
 
+_SHARED_MAX = 10_000
+_SHARED_LENGTH_MAX = 100
 WRITE_BYTES = 1 << 20
 
 _ASIDE = ".writing-"
@@ -112,12 +118,23 @@ def verify_snapshot(path: Path) -> Manifest:
         raise StoreCorrupt(f"{path} cannot be read: {error}") from error
 
 
-def load_snapshot(path: Path) -> FaissStore:
-    """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads."""
-    manifest = verify_snapshot(path)
+def tombstones(path: Path) -> npt.NDArray[np.int64]:
+    """The positions of a snapshot's index that hold no record."""
+    if not (path / TOMBSTONES_NAME).exists():
+        return np.empty(0, dtype=np.int64)
+    found: npt.NDArray[np.int64] = np.load(path / TOMBSTONES_NAME, allow_pickle=False)
+    return found
+
+
+def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore:
+    """Verify a snapshot, then load it; a torn or damaged one raises StoreCorrupt and never loads.
+
+    ``verified``: what :func:`verify_snapshot` has just returned for it, which need not be done twice.
+    """
+    manifest = verify_snapshot(path) if verified is None else verified
     try:
         index = wrapped_index(faiss.read_index(str(path / INDEX_NAME)))
-        dead = _tombstones(path)
+        dead = tombstones(path)
         live = np.ones(index.size, dtype=np.bool_)
         live[dead] = False
         rows = _rows(path / RECORDS_NAME, live.tolist(), dead, manifest.wide_integers)
@@ -214,23 +231,37 @@ def _verified(path: Path) -> Manifest:
     return manifest
 
 
-def _tombstones(path: Path) -> Any:
-    if not (path / TOMBSTONES_NAME).exists():
-        return np.empty(0, dtype=np.int64)
-    return np.load(path / TOMBSTONES_NAME, allow_pickle=False)
-
-
 def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
     reader = json.loads if wide else orjson.loads
     ids: list[str] = []
     texts: list[str] = []
     metadata: list[Any] = []
     seqs: list[int] = []
+    values = _SharedValues()
     with path.open("rb") as lines:
         for alive in live:
             record: dict[str, Any] = reader(next(lines)) if alive else _DEAD
             ids.append(record["id"])
             texts.append(record["text"])
-            metadata.append(record["metadata"])
+            metadata.append(values.shared(record["metadata"]))
             seqs.append(record["seq"])
     return Rows(ids, texts, metadata, seqs, dead=dead)
+
+
+class _SharedValues:
+    """Lets records share the short texts that repeat in their metadata: names of documents, kinds."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def shared(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The same object, with values that were met before in place of equal ones."""
+        known = self._known
+        for key, value in metadata.items():
+            if type(value) is str and len(value) <= _SHARED_LENGTH_MAX:
+                found = known.get(value)
+                if found is not None:
+                    metadata[key] = found
+                elif len(known) < _SHARED_MAX:
+                    known[value] = value
+        return metadata

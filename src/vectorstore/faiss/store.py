@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vectorstore.digests import DigestMethod, row_digests
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.collection import Collection, Pending
@@ -27,6 +28,10 @@ NAME = "faiss"
 
 APPLY_BLOCK = 64
 """Changes applied under one exclusive hold: searches get in between the blocks."""
+
+
+DIGEST_BLOCK = 64
+"""Records digested under one hold, for the same reason."""
 
 
 class FaissStore:
@@ -131,6 +136,25 @@ class FaissStore:
         with self._reading() as collection:
             rows = collection.rows
             return collection.records([rows.position[one] for one in rows.following(after, limit)])
+
+    def ids(self, *, after: str = "", limit: int = 1000) -> list[str]:
+        """Up to ``limit`` ids that follow ``after`` in byte order."""
+        with self._reading() as collection:
+            return collection.rows.following(after, limit)
+
+    def digests(self, ids: Sequence[str], method: DigestMethod) -> list[tuple[str, int, int]]:
+        """(id, seq, digest) of the records that exist among ``ids``, in the order asked.
+
+        Writers get in between blocks of them, so the digests need not be of one moment.
+        """
+        found: list[tuple[str, int, int]] = []
+        for start in range(0, len(ids), DIGEST_BLOCK):
+            with self._reading() as collection:
+                position = collection.rows.position
+                part = ids[start : start + DIGEST_BLOCK]
+                columns = collection.columns([position[one] for one in part if one in position])
+            found += zip(columns.ids, columns.seqs, row_digests(columns, method), strict=True)
+        return found
 
     def count(self, filter: Filter | None = None) -> int:
         only = self._enter(filter)

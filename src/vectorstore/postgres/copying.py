@@ -10,9 +10,10 @@ import struct
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from vectorstore.canonical import canonical_json
-from vectorstore.errors import InvalidInput
+from vectorstore.columns import RecordColumns
 from vectorstore.types import Record
 
 __all__ = ["COPY_COLUMNS", "copy_stream"]
@@ -30,34 +31,37 @@ _LENGTH_AND_JSONB_VERSION = struct.Struct(">iB")
 
 def copy_stream(records: Sequence[Record], dimension: int) -> Iterator[bytes]:
     """The stream in chunks. Raises InvalidInput for an embedding that is not of shape (dimension,)."""
+    columns = RecordColumns.of(records, dimension)
     yield _HEADER
-    for start in range(0, len(records), _BLOCK_ROWS):
-        yield _block(records[start : start + _BLOCK_ROWS], dimension)
+    # One buffer for all blocks: a fresh one for each would cost more than the swap.
+    swapped = np.empty((_BLOCK_ROWS, dimension), dtype=">f4")
+    for start in range(0, len(columns), _BLOCK_ROWS):
+        yield _block(columns[start : start + _BLOCK_ROWS], swapped)
     yield _TRAILER
 
 
-def _block(records: Sequence[Record], dimension: int) -> bytes:
-    for record in records:
-        if record.embedding.shape != (dimension,):
-            raise InvalidInput(
-                f"record {record.id!r}: the vector has shape {record.embedding.shape}; "
-                f"this store holds {dimension} dimensions"
-            )
-    vectors = np.stack([record.embedding for record in records]).astype(">f4").tobytes()
+def _block(columns: RecordColumns, swapped: npt.NDArray[np.float32]) -> bytes:
+    swapped[: len(columns)] = columns.vectors
+    vectors = swapped.data.cast("B")
+    dimension = swapped.shape[1]
     width = 4 * dimension
-    parts: list[bytes] = []
-    for place, record in enumerate(records):
-        record_id = record.id.encode()
-        text = record.text.encode()
-        metadata = canonical_json(record.metadata).encode()
+    parts: list[bytes | memoryview] = []
+    at = 0
+    for name, seq, body, values in zip(
+        columns.ids, columns.seqs, columns.texts, columns.metadata, strict=True
+    ):
+        record_id = name.encode()
+        text = body.encode()
+        metadata = canonical_json(values).encode()
         parts += (
             _FIELDS_AND_LENGTH.pack(5, len(record_id)),
             record_id,
-            _SEQ_AND_VECTOR_HEAD.pack(8, record.seq, 4 + width, dimension, 0),
-            vectors[place * width : (place + 1) * width],
+            _SEQ_AND_VECTOR_HEAD.pack(8, seq, 4 + width, dimension, 0),
+            vectors[at : at + width],
             _LENGTH.pack(len(text)),
             text,
             _LENGTH_AND_JSONB_VERSION.pack(1 + len(metadata), 1),
             metadata,
         )
+        at += width
     return b"".join(parts)

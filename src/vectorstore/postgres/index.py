@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -14,16 +16,30 @@ from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.failures import translated
 from vectorstore.postgres.pool import connect
 from vectorstore.postgres.queries import OPERATOR_CLASSES
+from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["BuildProgress", "drop_index", "ensure_index"]
+__all__ = [
+    "BuildProgress",
+    "GraphMemory",
+    "build_progress",
+    "drop_index",
+    "ensure_index",
+    "graph_memory",
+]
 
 _POLL_S = 0.25
+_UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+# PostgreSQL starts a worker for each 32 MB, two by its default settings.
+_PARALLEL_BYTES = 128 << 20
+_SPARE = 1.25
 
-_PROGRESS = """
+_COUNTS = """
     SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total
-    FROM pg_stat_progress_create_index WHERE pid = %s
+    FROM pg_stat_progress_create_index
 """
+_PROGRESS = f"{_COUNTS} WHERE pid = %s"
+_BUILD = f"{_COUNTS} WHERE relid = to_regclass(quote_ident(%s))"
 
 _DEFINITION = """
     SELECT i.indisvalid, o.opcname, coalesce(c.reloptions, '{}')
@@ -43,6 +59,39 @@ class BuildProgress:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class GraphMemory:
+    """What the graph takes while it is built, about, and what ``maintenance_work_mem`` allows; bytes."""
+
+    needed: int
+    allowed: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the graph is built in memory; beyond that every row is inserted on its own."""
+        return self.needed <= self.allowed
+
+
+def graph_memory(settings: PostgresSettings, rows: int) -> GraphMemory:
+    """The memory to build the index of so many rows.
+
+    pgvector (hnswutils.c) holds each row's vector, an element of about 150 bytes, and 16 bytes for each
+    of its 2 m links on the lowest level and m more on one level in m.
+    """
+    vector = (2 if settings.halfvec else 4) * settings.dimension + 8
+    links = 16 * (2 * settings.hnsw_m + 1)
+    number, unit = re.fullmatch(r"(\d+)(kB|MB|GB)", settings.maintenance_work_mem).groups()  # type: ignore[union-attr]
+    return GraphMemory(rows * (vector + links + 150), int(number) * _UNITS[unit])
+
+
+def build_progress(store: PostgresStore) -> BuildProgress | None:
+    """How far the build of an index on this table has come, whoever builds it; None if nobody does."""
+    row = store.read(
+        lambda connection: connection.execute(_BUILD, (store.settings.table,)).fetchone()
+    )
+    return None if row is None else _progress_of(row)
+
+
 def ensure_index(
     store: PostgresStore,
     *,
@@ -57,13 +106,15 @@ def ensure_index(
     StoreUnavailable if another process is building, and what the driver's errors translate to.
     """
     settings = store.settings
-    if not settings.indexable or store.count() <= settings.exact_rows_max:
+    rows = store.count()
+    if not settings.indexable or rows <= settings.exact_rows_max:
         return store.refresh_index()
     with connect(settings) as connection:
         try:
             _claim(connection, store)
             if not _fits(connection, store):
                 _drop(connection, store, concurrently=concurrently)
+                _give_memory(connection, graph_memory(settings, rows))
                 _build_watched(connection, store, concurrently, on_progress)
         except psycopg.Error as error:
             raise translated(error, settings) from error
@@ -150,11 +201,15 @@ def _build_watched(
         raise failures[0]
 
 
+def _give_memory(connection: BoundedConnection, memory: GraphMemory) -> None:
+    """Allow what the graph needs and not more: parallel workers take all that is allowed at once, out
+    of /dev/shm, and get none at all when there is little for each."""
+    wanted = min(memory.allowed, max(_PARALLEL_BYTES, int(_SPARE * memory.needed)))
+    connection.execute(f"SET maintenance_work_mem = '{wanted >> 10}kB'".encode())
+
+
 def _build(connection: BoundedConnection, store: PostgresStore, *, concurrently: bool) -> None:
     settings = store.settings
-    connection.execute(
-        sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(settings.maintenance_work_mem))
-    )
     column = f"(embedding::halfvec({settings.dimension}))" if settings.halfvec else "embedding"
     statement = sql.SQL(
         "CREATE INDEX {concurrently} {index} ON {table} USING hnsw ({column} {operator_class}) "
@@ -180,8 +235,11 @@ def _build(connection: BoundedConnection, store: PostgresStore, *, concurrently:
 def _report(pid: int, store: PostgresStore, on_progress: Callable[[BuildProgress], None]) -> None:
     row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
     if row:
-        phase, blocks_done, blocks_total, tuples_done, tuples_total = row
-        if tuples_total:
-            on_progress(BuildProgress(phase, tuples_done, tuples_total))
-        else:
-            on_progress(BuildProgress(phase, blocks_done, blocks_total))
+        on_progress(_progress_of(row))
+
+
+def _progress_of(row: tuple[Any, ...]) -> BuildProgress:
+    phase, blocks_done, blocks_total, tuples_done, tuples_total = row
+    if tuples_total:
+        return BuildProgress(phase, tuples_done, tuples_total)
+    return BuildProgress(phase, blocks_done, blocks_total)

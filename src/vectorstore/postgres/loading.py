@@ -101,11 +101,15 @@ def load_block(
 ) -> None:
     """Copy a block of records and move its part from ``position_start`` to ``position_end``.
 
-    Ids must be new and embeddings of the table's dimension; vectors are stored as they are. Raises
+    The commit does not wait for the disk: a crash of the server may take the last blocks back, together
+    with their progress. Ids must be new and embeddings of the table's dimension; vectors are stored as they are. Raises
     StoreCorrupt if the part is not at ``position_start``: then someone else loaded this block.
     """
 
     def load(connection: BoundedConnection) -> None:
+        # Rows and progress are committed together, so what a crash of the server takes back is both;
+        # finish_load, which waits for the disk, sees whether anything is missing.
+        connection.execute("SET LOCAL synchronous_commit = off")
         # Share locks: parts load side by side, but never beside begin or finish.
         row = connection.execute(
             sql.SQL("SELECT state FROM {} WHERE single FOR SHARE").format(store.names.cursor),
@@ -123,7 +127,8 @@ def load_block(
         if moved.rowcount != 1:
             raise StoreCorrupt(
                 f"part {part} of the load of {store.settings.table} is not at {position_start}: "
-                "another loader is at work, or this one is out of date; read load_progress"
+                "another loader is at work, or the server lost its last blocks in a crash; run the "
+                "load again, which goes on from where the table stands"
             )
         with (
             connection.cursor() as cursor,
@@ -140,11 +145,15 @@ def load_block(
 
 
 def finish_load(
-    store: PostgresStore, *, on_progress: Callable[[BuildProgress], None] | None = None
+    store: PostgresStore,
+    *,
+    rows: int | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> Cursor:
     """Build the index if the rows call for one, ANALYZE, and let the table follow from the load's seq.
 
-    May be called again after it was killed. Raises StoreUnavailable if no load is open.
+    ``rows``: what the positions of all parts must come to. May be called again after it was killed.
+    Raises StoreUnavailable if no load is open, or if the server lost blocks in a crash.
     """
     progress = load_progress(store)
     if progress is None:
@@ -162,6 +171,14 @@ def finish_load(
         cursor = locked_cursor(connection, store.names)
         if cursor.state != "loading":
             raise StoreUnavailable(f"the load of table {store.settings.table} was ended elsewhere")
+        held = connection.execute(
+            sql.SQL("SELECT sum(position)::bigint FROM {}").format(store.names.load)
+        ).fetchone()
+        if rows is not None and held is not None and held[0] != rows:
+            raise StoreUnavailable(
+                f"table {store.settings.table} holds {held[0]:,} of {rows:,} rows: the server was "
+                "restarted and lost the last blocks. Run the load again: it goes on from there"
+            )
         following = Cursor(cursor.incarnation, progress.seq, "following")
         move_cursor(connection, store.names, following)
         connection.execute(sql.SQL("DELETE FROM {}").format(store.names.load))
