@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from shadow.serve.actions import actions
+from shadow.serve.actions import actions, may_flip
 from shadow.serve.watch import Look
 from vectorstore.postgres.monitoring import hints
 
@@ -15,10 +15,12 @@ __all__ = ["json_status"]
 
 def json_status(look: Look) -> dict[str, Any]:
     """Status, what may be decided, the server's figures and a backfill under way."""
+    found = actions(look.status)
     return {
         **_finite(look.status),
         "at": look.at,
-        "actions": [asdict(action) for action in actions(look.status)],
+        "may_flip": may_flip(look.status, found),
+        "actions": [asdict(action) for action in found],
         "server": None
         if look.server is None
         else {**asdict(look.server), "hints": list(hints(look.server))},

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.report import bars, sections, words
-from shadow.report.markup import Markup, element, join
+from shadow.report import bars, sections, tables, words
+from shadow.report.markup import Markup, element
+from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
-from shadow.serve.courses import latency_course
+from shadow.serve.actions import actions, may_flip
+from shadow.serve.courses import course_numbers, latency_course
 from shadow.serve.watch import Look
 
 __all__ = ["panels"]
@@ -20,18 +22,19 @@ DECIDED = ("moved from", "began a rehearsal", "ramp from")
 def panels(look: Look) -> Mapping[str, Markup]:
     """Every panel by name, in the order of the page."""
     report = look.report
+    answer = may_flip(look.status, actions(look.status))
     return {
-        "verdict": sections.verdict(report),
+        "verdict": sections.verdict(report, answer=answer),
         "standing": _standing(look),
-        "stores": _stores(look),
         "gate": sections.gate(report),
         "recall": sections.recall(report),
-        "latency": join(_course(look), sections.latency(report)),
         "divergence": sections.divergence(report),
         "worst": sections.worst(report),
+        "stores": _stores(look),
+        "latency": sections.latency(report, course=_course(look)),
         "server": _server(look),
         "decisions": sections.decisions(report),
-        "measured": sections.measured(report),
+        "measured": _measured(report),
     }
 
 
@@ -85,7 +88,7 @@ def _standing(look: Look) -> Markup:
             "" if verify is None else
             f"{verify['rows']:,} rows, {words.age(verify['age_s'])} ago",
         ),
-        _fact("FAISS snapshot", words.age(status["stores"]["faiss"]["snapshot_age_s"]), "old"),
+        _fact("FAISS snapshot", *_snapshot(status)),
     ]  # fmt: skip
     if status["latch"]:
         found.insert(1, _fact("Latched", "automatic rollback", status["latch"]))
@@ -130,6 +133,14 @@ def _lag(status: Mapping[str, Any]) -> tuple[str, str]:
     oldest_ms = postgresql["lag_oldest_ms"]
     old = "" if oldest_ms is None else f"the oldest {words.age(oldest_ms / 1e3)} old"
     return f"{entries:,} {'entry' if entries == 1 else 'entries'}", old
+
+
+def _snapshot(status: Mapping[str, Any]) -> tuple[str, str]:
+    faiss, head = status["stores"]["faiss"], status["journal"]["head"]
+    if faiss["snapshot_seq"] is None:
+        return "none", "a restart reads the whole journal"
+    later = head - faiss["snapshot_seq"]
+    return f"{words.age(faiss['snapshot_age_s'])} old", f"{later:,} writes came after it"
 
 
 def _stores(look: Look) -> Markup:
@@ -181,9 +192,24 @@ def _course(look: Look) -> Markup:
     drawn = latency_course(
         look.latency_points, budget_ms=look.report.latency_budget_ms, ident="course"
     )
+    return sections.chart(
+        drawn,
+        "p95 over time, sampled every 15 s by this proxy",
+        course_numbers(look.latency_points),
+    )
+
+
+def _measured(report: ParityReport) -> Markup:
+    """As in the report, with what seldom changes folded away."""
     return sections.section(
-        "Latency over time",
-        element("figure", element("figcaption", "p95, sampled every 15 s by this proxy"), drawn),
+        "What was measured",
+        *sections.window(report),
+        element(
+            "details",
+            element("summary", "Settings and versions"),
+            sections.table(tables.settings(report)),
+            sections.table(tables.versions(report)),
+        ),
     )
 
 

@@ -25,7 +25,7 @@ function follow() {
     part("seen").textContent =
       "Seen " + new Date(status.at * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
     document.title = `${status.verdict.toUpperCase()}, ${status.phase}`;
-    announce(`Phase ${status.phase}, ${status.primary} answers. The verdict is ${status.verdict}.`);
+    announce(`Phase ${status.phase}, ${status.primary} answers. The verdict is ${status.verdict}. ${status.may_flip}`);
     renderActions();
   });
 }
