@@ -13,11 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from shadow.opening import Migration
 from shadow.router import Router
-from shadow.serve import schemas
 from shadow.serve.control import control_routes
+from shadow.serve.description import describe
 from shadow.serve.events import event_routes
 from shadow.serve.limits import Shell
 from shadow.serve.looking import looking_routes
@@ -70,11 +71,8 @@ def create_app(migration: Migration, router: Router, *, subject: str = "vector s
         # The usual pages load their code from elsewhere.
         docs_url=None,
         redoc_url=None,
-        responses={
-            status: {"model": schemas.ProblemDocument, "content": {"application/problem+json": {}}}
-            for status in (408, 409, 413, 415, 422, 429, 503)
-        },
     )
+    describe(app, dimension=router.dimension, settings=settings)
     app.state.tokens, app.state.standing = tokens, standing
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http_problem)
@@ -110,7 +108,21 @@ async def _not_valid(_: Request, error: Exception) -> Response:
     return problem_response(Problem("invalid-input", told, {"errors": found}))
 
 
-async def _http_problem(_: Request, error: Exception) -> Response:
+async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = KINDS_OF_STATUS.get(error.status_code, "invalid-input")
-    return problem_response(Problem(kind, str(error.detail)))
+    if kind != "method-not-allowed":
+        return problem_response(Problem(kind, str(error.detail)))
+    allowed = _methods_at(request) or (error.headers or {}).get("Allow", "")
+    response = problem_response(Problem(kind, f"this address takes {allowed}"))
+    response.headers["allow"] = allowed
+    return response
+
+
+def _methods_at(request: Request) -> str:
+    """All methods of a described address, as a 405 must name them; the error itself knows only those of
+    the first route that fits."""
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(request.url.path):
+            return ", ".join(sorted(method.upper() for method in operations))
+    return ""

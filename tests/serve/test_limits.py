@@ -67,6 +67,8 @@ def test_k_and_batches_are_bounded(guarded: Running) -> None:
         {"vector": VECTOR, "filter": {"a\0": 1}},
         {"vector": VECTOR, "timeout_ms": -1},
         {"vector": VECTOR, "min_seq": -1},
+        {"vector": VECTOR, "k": "5"},
+        {"vector": [*VECTOR[:-1], "1"]},
     ],
     ids=str,
 )
@@ -106,6 +108,9 @@ def test_other_types_and_addresses_are_refused(proxy: Running) -> None:
     assert (none.status_code, kind(none)) == (404, "not-found")
     method = proxy.client.delete("/v1/search")
     assert (method.status_code, kind(method)) == (405, "method-not-allowed")
+    assert method.headers["allow"] == "POST"
+    assert proxy.client.delete("/v1/records").headers["allow"] == "GET, POST"
+    assert proxy.client.post("/static/page.js").headers["allow"] == "GET"
 
 
 def test_a_deadline_is_passed_through(proxy: Running) -> None:
