@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import structlog
+from psycopg import conninfo
 
-from shadow.config import Settings
+from shadow.config import Settings, load_settings
+from shadow.serve.problems import Problem
 from shadow.serve.security import Callers, Tokens
 from tests.serve.running import (
     CONTROL_TOKEN,
     DIMENSION,
     WRITE_TOKEN,
     Running,
+    eventually,
+    migrate_to_shadow,
     running,
     settings_for,
 )
@@ -87,6 +92,48 @@ def test_tokens_must_be_readable_and_long(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match=words):
             Tokens.of(Settings.model_validate({"serve": section}).serve)
+
+
+def test_tokens_come_from_the_environment_too() -> None:
+    """As every setting does; the file is named in the same way."""
+    environment = {
+        "SHADOW_SERVE__WRITE_TOKEN": WRITE_TOKEN,
+        "SHADOW_SERVE__CONTROL_TOKEN": CONTROL_TOKEN,
+    }
+    tokens = Tokens.of(load_settings(environment=environment).serve)
+    tokens.check_write(WRITE_TOKEN)
+    tokens.check_control(CONTROL_TOKEN)
+    with pytest.raises(Problem, match="token"):
+        tokens.check_control(WRITE_TOKEN)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the function made for it, over texts of equal length, however long the given token is."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("shadow.serve.security.hmac.compare_digest", compare)
+    tokens = Tokens.of(Settings.model_validate({"serve": {"control_token": CONTROL_TOKEN}}).serve)
+    for given in ("x", CONTROL_TOKEN[:-1], CONTROL_TOKEN + "x", "y" * 10_000):
+        with pytest.raises(Problem):
+            tokens.check_control(given)
+    tokens.check_control(CONTROL_TOKEN)
+    assert len(compared) == 5
+    assert {len(one) == len(other) == 32 for one, other in compared} == {True}
+
+
+def test_a_decision_must_name_the_route_it_was_taken_on(guarded: Running) -> None:
+    """Without the version of the route there is no decision, whatever else is right."""
+    for action, more in (("cutover", {}), ("rollback", {}), ("ramp", {"share": 0.5}),
+                         ("rehearse", {}), ("finalize", {}), ("mirror-rate", {"rate": 0.5})):  # fmt: skip
+        refused = guarded.client.post(
+            f"/v1/control/{action}", json={"why": "x", **more}, headers=bearer(CONTROL_TOKEN)
+        )
+        assert refused.status_code == 422
+        assert "route_version" in refused.json()["detail"]
 
 
 def test_tokens_are_not_in_the_settings_text() -> None:
@@ -176,6 +223,41 @@ def test_decisions_are_in_the_audit_log(guarded: Running) -> None:
     assert entry.who == "Chisomo (over HTTP from 127.0.0.1)"
     assert entry.why == "less load"
     assert "25%" in entry.what
+
+
+def test_nothing_planted_comes_out_of_a_migration(
+    postgresql_dsn: str, fresh_table: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same while queries are mirrored and compared, PostgreSQL is asked and decisions are taken:
+    no vector, filter, label, record text, token or password in any log, metric, status or page."""
+    password = conninfo.conninfo_to_dict(postgresql_dsn)["password"]
+    assert isinstance(password, str)
+    settings = settings_for(
+        tmp_path / "state",
+        postgresql={"dsn": postgresql_dsn, "table": fresh_table},
+        serve={"control_token": CONTROL_TOKEN},
+    )
+    vector = np.random.default_rng(5).normal(size=DIMENSION).astype("<f4")
+    letters = base64.b64encode(vector.tobytes()).decode()
+    planted = [password, "planted-label", "planted-filter", "planted-text", letters, CONTROL_TOKEN,
+               f"{vector[0]}"[:9]]  # fmt: skip
+    with structlog.testing.capture_logs() as logs, running(settings) as proxy:
+        migrate_to_shadow(proxy)
+        record = {"id": "a", "vector_base64": letters, "text": "planted-text",
+                  "metadata": {"planted-filter": "planted-filter"}}  # fmt: skip
+        assert proxy.client.post("/v1/records", json={"records": [record]}).status_code == 200
+        question = {"vector_base64": letters, "filter": {"planted-filter": "planted-filter"},
+                    "label": "planted-label"}  # fmt: skip
+        for _ in range(20):
+            assert proxy.client.post("/v1/search", json=question).status_code == 200
+        eventually(lambda: any(entry["event"] == "comparison" for entry in logs))
+        proxy.decide("cutover", why="too early")
+        proxy.decide("mirror-rate", rate=0.5)
+        told = [proxy.client.get(path).text for path in
+                ("/", "/report", "/metrics", "/v1/status", "/v1/report", "/openapi.json")]  # fmt: skip
+    for text in (*told, json.dumps(logs, default=str), "".join(capfd.readouterr())):
+        for secret in planted:
+            assert secret not in text, secret
 
 
 def test_nothing_planted_comes_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
