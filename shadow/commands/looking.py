@@ -124,10 +124,16 @@ def _server_lines(server: dict[str, Any]) -> list[tuple[str, str]]:
                    f"{server['indexes_bytes'] / 1e6:.1f} MB, {server['dead_rows']:,} dead rows{cache}, "
                    f"{server['connections']} of {server['connections_max']} connections"),
     ]  # fmt: skip
+    lines.append(
+        ("  rows", f"{server['rows_inserted']:,} inserted, {server['rows_updated']:,} updated, "
+                   f"{server['rows_deleted']:,} deleted since the server's statistics began")
+    )  # fmt: skip
     lines += [
         ("  statement", f"{one['calls']:,} calls, mean {one['mean_ms']:.2f} ms: {one['text'][:70]}")
         for one in server["statements"] or ()
     ]
+    if server["statements_absent"]:
+        lines.append(("  statements", f"not counted: {server['statements_absent']}"))
     return lines + [("  hint", hint) for hint in server["hints"]]
 
 

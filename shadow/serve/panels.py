@@ -229,6 +229,8 @@ def _server(look: Look) -> Markup:
                     f"of which vectors {_megabytes(seen.vector_index_bytes)}"),
         ("Growth", "not yet known" if growth is None else f"{growth / 1e6:+,.1f} MB an hour"),
         ("Rows", f"about {seen.live_rows:,}, and {seen.dead_rows:,} dead"),
+        ("Rows written", f"{seen.rows_inserted:,} inserted, {seen.rows_updated:,} updated, "
+                         f"{seen.rows_deleted:,} deleted since the server's statistics began"),
         ("Last vacuum", "never" if seen.vacuum_age_s is None
          else f"{words.age(seen.vacuum_age_s)} ago"),
         ("Cache hits", words.percent(seen.cache_hit_share)),
@@ -266,7 +268,11 @@ def _server(look: Look) -> Markup:
             kind="compact",
         ),
         element("ul", *advice, class_="hints") if advice else "",
-        sections.table(statements) if statements is not None else "",
+        sections.table(statements, kind="stack")
+        if statements is not None
+        else element(
+            "p", f"Our statements are not counted: {seen.statements_absent}.", class_="note"
+        ),
     )
 
 
