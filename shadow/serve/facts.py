@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from shadow.serve.actions import actions, may_flip
+from shadow.actions import actions, may_flip
 from shadow.serve.watch import Look
 from vectorstore.postgres.monitoring import hints
 

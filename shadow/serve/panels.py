@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from shadow.actions import actions, may_flip
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.report import bars, sections, tables, words
 from shadow.report.markup import Markup, element
 from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
-from shadow.serve.actions import actions, may_flip
 from shadow.serve.courses import course_numbers, latency_course
 from shadow.serve.watch import Look
 

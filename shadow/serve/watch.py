@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.events import EventLog
 from shadow.opening import Migration
+from shadow.progress import GrowthClock, LoadClock, LoadStanding
 from shadow.report.collect import collect
 from shadow.report.model import ParityReport
-from shadow.serve.progress import LoadClock, LoadStanding
 from shadow.status import status
 from vectorstore.errors import VectorStoreError
 
@@ -69,8 +69,7 @@ class Watch:
         self._looked_at = 0.0
         self._server: Monitoring | None = None
         self._server_at = -SERVER_AGE_S_MAX
-        self._first_size: tuple[float, int] | None = None
-        self._load_clock = LoadClock()
+        self._load_clock, self._growth_clock = LoadClock(), GrowthClock()
         self._points: deque[LatencyPoint] = deque(maxlen=SAMPLES_MAX)
         self._counted: dict[str, dict[float, int]] = {}
         self._sampled_at = 0.0
@@ -123,7 +122,9 @@ class Watch:
             latency_points=tuple(self._points),
             pool=self._pool(),
             server=server,
-            growth_bytes_per_h=self._growth(now, server),
+            growth_bytes_per_h=None
+            if server is None
+            else self._growth_clock.look(server.table_bytes + server.indexes_bytes),
             load=self._load_clock.look(migration) if state == "loading" else None,
         )
 
@@ -148,15 +149,6 @@ class Watch:
                 log.debug("server_not_monitored", why=type(error).__name__)
                 self._server = None
         return self._server
-
-    def _growth(self, now: float, server: Monitoring | None) -> float | None:
-        if server is None:
-            return None
-        size = server.table_bytes + server.indexes_bytes
-        if self._first_size is None:
-            self._first_size = (now, size)
-        since, first = self._first_size
-        return None if now - since < 60 else (size - first) / (now - since) * 3600
 
     def _sample(self, now: float, era: int, latencies: Mapping[str, Buckets]) -> None:
         """Every now and then, what came since the last time gives a point of the latencies' course."""

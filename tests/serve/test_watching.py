@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from shadow.commands.watching import render, watch
+from shadow.report.collect import collect
 from shadow.status import status
 from tests.serve.running import Running, eventually, migrate_to_shadow
 from vectorstore.filters import Filter
@@ -52,10 +53,11 @@ def test_the_terminal_shows_what_the_page_shows(migrating: Running) -> None:
     migrate_to_shadow(migrating)
     found = status(migrating.migration)
     screen = Console(file=StringIO(), width=140)
-    screen.print(render(found, [("12:00:00", "Chisomo", "moved from faiss to shadow")]))
+    screen.print(render(found, collect(migrating.migration, subject="")))
     shown = screen.file.getvalue()
-    for text in (found["verdict"].upper(), "phase shadow", "recall (all)", "open:", "journal",
-                 "clean", "Chisomo", "0 entries"):  # fmt: skip
+    for text in (found["verdict"].upper(), "Not yet", "phase shadow", "recall (all)", "open:",
+                 "following, 0 behind", "diverged", "journal", "snapshot", "clean", "dead rows",
+                 "of 100 connections", "moved from faiss to shadow"):  # fmt: skip
         assert text in shown
 
 

@@ -1,4 +1,5 @@
-"""How far a backfill has come, and how long it will take at the rate seen so far."""
+"""How far a backfill has come and how long it will take, and how fast a table grows: by what was seen
+since one began to look."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from dataclasses import dataclass
 from shadow.opening import Migration
 from vectorstore.errors import VectorStoreError
 
-__all__ = ["LoadClock", "LoadStanding"]
+__all__ = ["GrowthClock", "LoadClock", "LoadStanding"]
+
+# Before that a rate says nothing.
+GROWTH_S_MIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,18 @@ class LoadClock:
         _, since, first = self._began
         rate = (done - first) / (now - since) if now > since else 0.0
         return LoadStanding(done, total, (total - done) / rate if rate > 0 else None)
+
+
+class GrowthClock:
+    """Remembers how large something was when it was first seen."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def look(self, size_bytes: int) -> float | None:
+        """Bytes an hour since then; None for the first minute."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, size_bytes)
+        since, first = self._first
+        return None if now - since < GROWTH_S_MIN else (size_bytes - first) / (now - since) * 3600

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shadow.serve.actions import actions, may_flip
+from shadow.actions import actions, may_flip
 
 READY: dict[str, Any] = {
     "phase": "shadow",
