@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shadow.actions import actions, may_flip
 from shadow.commands.running import (
     HOLD,
     UNDECIDED,
@@ -89,6 +90,7 @@ def _print_status(found: dict[str, Any]) -> None:
         ("phase", f"{found['phase']}: {found['primary']} answers"),
         ("wanted", f"{found['wanted']}, by {found['wanted_by']}"),
         ("verdict", found["verdict"]),
+        ("flip", may_flip(found, actions(found))),
     ]
     lines += [("  open", sentence) for sentence in found["open"]]
     lines += [("waiting for", sentence) for sentence in found["waiting_for"]]

@@ -72,10 +72,14 @@ def render(
         Text(f"phase {found['phase']}: {found['primary']} answers; "
              f"wanted: {found['wanted']}, by {found['wanted_by']}"),
     ]  # fmt: skip
-    if found["latch"]:
-        parts.append(Text(f"  latched: {found['latch']}", style="bold red"))
-    parts += [Text(f"  open: {sentence}") for sentence in found["open"]]
-    parts += [Text(f"  waiting for: {sentence}") for sentence in found["waiting_for"]]
+    # In a table, because lines by themselves are not wrapped here.
+    told = [("latched", found["latch"])] if found["latch"] else []
+    told += [("open", sentence) for sentence in found["open"]]
+    told += [("waiting for", sentence) for sentence in found["waiting_for"]]
+    missing = _table()
+    for name, sentence in told:
+        missing.add_row(name, Text(sentence, style="bold red" if name == "latched" else ""))
+    parts.append(missing)
     parts += [Text(""), _figures(found), Text(""), _stores(found, report), Text("")]
     parts += [_facts(found, report, load), Text("")]
     if found["server"] is not None:

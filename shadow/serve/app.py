@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -37,6 +37,14 @@ __all__ = ["create_app"]
 # Threads for looking and deciding, beside those for the requests that are counted.
 THREADS_SPARE = 8
 KINDS_OF_STATUS = {status: kind for kind, (status, _) in reversed(list(KINDS.items()))}
+FOUND_MAX = 20
+# In place of the validator's own words, which speak of its insides.
+WORDS = {
+    "extra_forbidden": "there is no such field here",
+    "missing": "it is missing",
+    "model_attributes_type": "it must be a JSON object",
+    "model_type": "it must be a JSON object",
+}
 DESCRIPTION = (
     "A vector search behind one address, while it moves from FAISS to PostgreSQL. Reads are open; "
     "writes and control need their tokens. Errors are problem details (RFC 9457)."
@@ -101,16 +109,26 @@ async def _problem(_: Request, error: Exception) -> Response:
 async def _not_valid(_: Request, error: Exception) -> Response:
     """Where the request is wrong and why, without what stood there."""
     assert isinstance(error, RequestValidationError)
-    found: list[dict[str, Any]] = [
-        {"where": ".".join(map(str, one["loc"])), "what": one["msg"]} for one in error.errors()[:20]
-    ]
+    found = [_told(one) for one in error.errors()[:FOUND_MAX]]
     told = "; ".join(f"{one['where']}: {one['what']}" for one in found[:3])
     return problem_response(Problem("invalid-input", told, {"errors": found}))
+
+
+def _told(one: Mapping[str, Any]) -> dict[str, Any]:
+    if one["type"] == "json_invalid":
+        return {"where": "body", "what": f"it is no JSON from character {one['loc'][-1]} on"}
+    where = ".".join(map(str, one["loc"]))
+    return {
+        "where": where,
+        "what": WORDS.get(one["type"], one["msg"].removeprefix("Value error, ")),
+    }
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = KINDS_OF_STATUS.get(error.status_code, "invalid-input")
+    if kind == "not-found":
+        return problem_response(Problem(kind, "see /openapi.json for the addresses that there are"))
     if kind != "method-not-allowed":
         return problem_response(Problem(kind, str(error.detail)))
     allowed = _methods_at(request) or (error.headers or {}).get("Allow", "")

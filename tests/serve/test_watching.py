@@ -55,7 +55,7 @@ def test_the_terminal_shows_what_the_page_shows(migrating: Running) -> None:
     screen = Console(file=StringIO(), width=140)
     screen.print(render(found, collect(migrating.migration, subject="")))
     shown = screen.file.getvalue()
-    for text in (found["verdict"].upper(), "Not yet", "phase shadow", "recall (all)", "open:",
+    for text in (found["verdict"].upper(), "Not yet", "phase shadow", "recall (all)", "open ",
                  "following, 0 behind", "diverged", "journal", "snapshot", "clean", "dead rows",
                  "of 100 connections", "moved from faiss to shadow"):  # fmt: skip
         assert text in shown
