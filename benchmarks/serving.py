@@ -15,6 +15,7 @@ import argparse
 import base64
 import http.client
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -30,6 +31,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import structlog
 
 from benchmarks.interleave import Ratio, Side, Timings, interleave, ratio
 from shadow.config import Settings
@@ -297,6 +299,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the saturation")
     parser.add_argument("--clients", type=int, default=64)
     options = parser.parse_args(arguments)
+    # That PostgreSQL is away is on purpose.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="serving-") as directory, served(Path(directory)) as it:
         cost = overhead(it)
         load = saturate(it, seconds=options.seconds, clients=options.clients)
