@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shadow.opening import Migration
 from vectorstore.errors import VectorStoreError
 
-__all__ = ["GrowthClock", "LoadClock", "LoadStanding"]
+__all__ = ["GrowthClock", "LoadClock", "LoadStanding", "PaceClock"]
 
 # Before that a rate says nothing.
 GROWTH_S_MIN = 60.0
@@ -24,11 +24,27 @@ class LoadStanding:
     left_s: float | None
 
 
-class LoadClock:
-    """Remembers where a load stood when it was first seen."""
+class PaceClock:
+    """How long something will take that is counted, at its pace since it was first seen."""
 
     def __init__(self) -> None:
         self._began: tuple[str, float, int] | None = None
+
+    def left_s(self, what: str, done: int, total: int) -> float | None:
+        """Seconds; None until there is a pace. Another ``what``, or a count that fell, begins anew."""
+        now = time.monotonic()
+        if self._began is None or self._began[0] != what or done < self._began[2]:
+            self._began = (what, now, done)
+        _, since, first = self._began
+        pace = (done - first) / (now - since) if now > since else 0.0
+        return max(0, total - done) / pace if pace > 0 else None
+
+
+class LoadClock:
+    """The open load of a migration, with the time that it has left."""
+
+    def __init__(self) -> None:
+        self._pace = PaceClock()
 
     def look(self, migration: Migration) -> LoadStanding | None:
         """The open load, or None if there is none or the server does not say."""
@@ -40,13 +56,9 @@ class LoadClock:
             return None
         if found is None:
             return None
-        done, now = sum(found.positions), time.monotonic()
-        if self._began is None or self._began[0] != found.snapshot_id:
-            self._began = (found.snapshot_id, now, done)
+        done = sum(found.positions)
         total = migration.snapshots.rows_of(found.snapshot_id) or done
-        _, since, first = self._began
-        rate = (done - first) / (now - since) if now > since else 0.0
-        return LoadStanding(done, total, (total - done) / rate if rate > 0 else None)
+        return LoadStanding(done, total, self._pace.left_s(found.snapshot_id, done, total))
 
 
 class GrowthClock:

@@ -25,6 +25,7 @@ def json_status(look: Look) -> dict[str, Any]:
         if look.server is None
         else {**asdict(look.server), "hints": list(hints(look.server))},
         "growth_bytes_per_h": look.growth_bytes_per_h,
+        "index_build_left_s": look.build_left_s,
         "pool": dict(look.pool),
         "backfill": None if look.load is None else asdict(look.load),
     }

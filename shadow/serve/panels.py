@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shadow.actions import actions, may_flip
 from shadow.core.phases import FAISS, POSTGRESQL
@@ -12,7 +12,11 @@ from shadow.report.markup import Markup, element
 from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
 from shadow.serve.courses import course_numbers, latency_course
+from shadow.serve.server_panel import server_panel
 from shadow.serve.watch import Look
+
+if TYPE_CHECKING:
+    from vectorstore.postgres.monitoring import IndexBuild
 
 __all__ = ["panels"]
 
@@ -32,7 +36,7 @@ def panels(look: Look) -> Mapping[str, Markup]:
         "worst": sections.worst(report),
         "stores": _stores(look),
         "latency": sections.latency(report, course=_course(look)),
-        "server": _server(look),
+        "server": server_panel(look),
         "decisions": sections.decisions(report),
         "measured": _measured(report),
     }
@@ -95,9 +99,7 @@ def _standing(look: Look) -> Markup:
     if look.load is not None:
         found.append(_backfill(look))
     if look.server is not None and look.server.build is not None:
-        build = look.server.build
-        done = build.done / build.total if build.total else 0.0
-        found.append(_fact("Index build", f"{done:.0%}", build.phase))
+        found.append(_build(look.server.build, look.build_left_s))
     return element("dl", *found, class_="facts")
 
 
@@ -112,6 +114,20 @@ def _backfill(look: Look) -> Markup:
         element("dd", f"{share:.0%}", class_="value"),
         element("dd", bars.share_bar(share, ident="backfill", title="Backfill"), class_="note"),
         element("dd", f"{load.done:,} of {load.total:,} rows; {left}", class_="note"),
+    )
+
+
+def _build(build: IndexBuild, left_s: float | None) -> Markup:
+    share = build.done / build.total if build.total else 0.0
+    left = (
+        "time left not yet known" if left_s is None else f"{words.age(left_s)} left of this phase"
+    )
+    return element(
+        "div",
+        element("dt", "Index build"),
+        element("dd", f"{share:.0%}", class_="value"),
+        element("dd", bars.share_bar(share, ident="build", title="Index build"), class_="note"),
+        element("dd", f"{build.phase}; {left}", class_="note"),
     )
 
 
@@ -211,70 +227,3 @@ def _measured(report: ParityReport) -> Markup:
             sections.table(tables.versions(report)),
         ),
     )
-
-
-def _server(look: Look) -> Markup:
-    from vectorstore.postgres.monitoring import hints
-
-    seen = look.server
-    if seen is None:
-        return sections.section(
-            "PostgreSQL server", element("p", "PostgreSQL has not been looked at.", class_="note")
-        )
-    growth = look.growth_bytes_per_h
-    pool = look.pool
-    figures = (
-        ("Table", _megabytes(seen.table_bytes)),
-        ("Indexes", f"{_megabytes(seen.indexes_bytes)}, "
-                    f"of which vectors {_megabytes(seen.vector_index_bytes)}"),
-        ("Growth", "not yet known" if growth is None else f"{growth / 1e6:+,.1f} MB an hour"),
-        ("Rows", f"about {seen.live_rows:,}, and {seen.dead_rows:,} dead"),
-        ("Rows written", f"{seen.rows_inserted:,} inserted, {seen.rows_updated:,} updated, "
-                         f"{seen.rows_deleted:,} deleted since the server's statistics began"),
-        ("Last vacuum", "never" if seen.vacuum_age_s is None
-         else f"{words.age(seen.vacuum_age_s)} ago"),
-        ("Cache hits", words.percent(seen.cache_hit_share)),
-        ("Connections", f"{seen.connections:,} of {seen.connections_max:,}"),
-        ("Pool of this proxy", f"{pool.get('lent', 0)} in use, {pool.get('size', 0)} open, "
-                               f"{pool.get('size_max', 0)} at most, {pool.get('waiting', 0)} waiting"),
-    )  # fmt: skip
-    statements = (
-        Table(
-            "Our statements, by pg_stat_statements",
-            (
-                Column("statement"),
-                Column("calls", numeric=True),
-                Column("mean", numeric=True),
-                Column("longest", numeric=True),
-            ),
-            tuple(
-                (
-                    one.text,
-                    f"{one.calls:,}",
-                    words.milliseconds(one.mean_ms),
-                    words.milliseconds(one.max_ms),
-                )
-                for one in seen.statements
-            ),
-        )
-        if seen.statements is not None
-        else None
-    )
-    advice = [element("li", hint) for hint in hints(seen)]
-    return sections.section(
-        "PostgreSQL server",
-        sections.table(
-            Table("The server and our table", (Column("figure"), Column("value")), figures),
-            kind="compact",
-        ),
-        element("ul", *advice, class_="hints") if advice else "",
-        sections.table(statements, kind="stack")
-        if statements is not None
-        else element(
-            "p", f"Our statements are not counted: {seen.statements_absent}.", class_="note"
-        ),
-    )
-
-
-def _megabytes(value: float) -> str:
-    return f"{value / 1e6:,.1f} MB"

@@ -112,6 +112,7 @@ class StatusAnswer(BaseModel):
     stores: StoresOut
     server: dict[str, Any] | None = Field(description="PostgreSQL's own figures.")
     growth_bytes_per_h: float | None
+    index_build_left_s: float | None
     pool: dict[str, int]
     backfill: dict[str, Any] | None
     journal: JournalOut

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.events import EventLog
 from shadow.opening import Migration
-from shadow.progress import GrowthClock, LoadClock, LoadStanding
+from shadow.progress import GrowthClock, LoadClock, LoadStanding, PaceClock
 from shadow.report.collect import collect
 from shadow.report.model import ParityReport
 from shadow.status import status
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LatencyPoint", "Look", "Watch"]
 
-SERVER_AGE_S_MAX = 10.0
+SERVER_AGE_S_MAX = 5.0
 SAMPLE_S = 15.0
 SAMPLES_MAX = 2_880
 QUANTILE = 0.95
@@ -44,7 +44,8 @@ class LatencyPoint:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One moment. ``latencies``: store to (ms, n). ``growth_bytes_per_h``: ``None`` until known."""
+    """One moment. ``latencies``: store to (ms, n). ``growth_bytes_per_h``, and ``build_left_s`` of an
+    index build under way: ``None`` until known."""
 
     at: float
     status: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Look:
     server: Monitoring | None
     growth_bytes_per_h: float | None
     load: LoadStanding | None
+    build_left_s: float | None
 
 
 class Watch:
@@ -70,6 +72,8 @@ class Watch:
         self._server: Monitoring | None = None
         self._server_at = -SERVER_AGE_S_MAX
         self._load_clock, self._growth_clock = LoadClock(), GrowthClock()
+        self._build_pace = PaceClock()
+        self._build_left_s: float | None = None
         self._points: deque[LatencyPoint] = deque(maxlen=SAMPLES_MAX)
         self._counted: dict[str, dict[float, int]] = {}
         self._sampled_at = 0.0
@@ -126,6 +130,7 @@ class Watch:
             if server is None
             else self._growth_clock.look(server.table_bytes + server.indexes_bytes),
             load=self._load_clock.look(migration) if state == "loading" else None,
+            build_left_s=self._build_left_s,
         )
 
     def _pool(self) -> Mapping[str, int]:
@@ -145,6 +150,12 @@ class Watch:
             self._server_at = time.monotonic()
             try:
                 self._server = monitor(self._migration.link.store())
+                build = self._server.build
+                self._build_left_s = (
+                    None
+                    if build is None
+                    else self._build_pace.left_s(build.phase, build.done, build.total)
+                )
             except VectorStoreError as error:
                 log.debug("server_not_monitored", why=type(error).__name__)
                 self._server = None
