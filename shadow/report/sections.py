@@ -121,7 +121,8 @@ def latency(report: ParityReport, *, course: Markup | None = None) -> Markup:
     budget = words.milliseconds(report.latency_budget_ms)
     note = f"The budget is {budget}. " if report.latency_budget_ms is not None else ""
     note += "A timeout never answers: a curve that has timeouts ends below 100 %."
-    numbers = element("div", table(tables.latency(report)), element("p", note, class_="note"))
+    shown = table(tables.latency(report), kind="compact")
+    numbers = element("div", shown, element("p", note, class_="note"))
     curve = chart(drawn, "Share of queries answered within a time", None)
     if course is None:
         return section("Latency", element("div", curve, numbers, class_="pair"))

@@ -15,8 +15,8 @@ from shadow.serve.watch import Look, Watch
 
 __all__ = ["page_routes"]
 
-# One column on the wall; the stores and what was decided stand in the other.
-EVIDENCE = ("gate", "recall", "divergence", "worst")
+# One column on the wall; the stores stand in the other.
+EVIDENCE = ("gate", "recall", "divergence", "decisions", "worst")
 
 
 def page_routes(watch: Watch) -> APIRouter:

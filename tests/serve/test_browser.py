@@ -97,8 +97,15 @@ def test_a_migration_on_the_page(migrating: Running, page: Page, tmp_path: Path)
     page.run("document.getElementById('token').value = " + repr(CONTROL_TOKEN))
     page.run("document.getElementById('operator').value = 'Chisomo'")
 
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
     choose(page, "cutover", why="too early")
     page.until("document.getElementById('dialog-error').textContent.includes('not now')")
+    for width in SIZES:
+        page.look(width=width, dark=True)
+        page.picture(folder / f"dialog-{width}-dark.png", whole=False)
+        assert page.run("document.getElementById('dialog').scrollWidth") <= width
+    page.look(width=1280)
     assert "queries" in page.run("document.getElementById('dialog-error').textContent")
     # The browser itself reports the refusal's status; nothing else may be reported.
     assert all("409" in trouble for trouble in page.troubles)
@@ -106,8 +113,6 @@ def test_a_migration_on_the_page(migrating: Running, page: Page, tmp_path: Path)
     page.key("Escape")
     page.until("!document.getElementById('dialog').open")
     assert page.run("document.querySelector('.answer').textContent").startswith("Not yet")
-    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
     pictures(page, folder, "early")
 
     stopping = threading.Event()

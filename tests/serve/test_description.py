@@ -21,7 +21,9 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 NOT_CHECKED = "positive_data_acceptance"
 
 
-def fuzz(url: str, directory: Path, *, examples: int, timeout_s: float) -> None:
+def fuzz(
+    url: str, directory: Path, *, phases: str, examples: int = 1, timeout_s: float = 180.0
+) -> None:
     """Every check of schemathesis but one, on every address but the endless one, the same each time."""
     done = subprocess.run(
         [
@@ -30,7 +32,7 @@ def fuzz(url: str, directory: Path, *, examples: int, timeout_s: float) -> None:
             "--header", f"Authorization: Bearer {CONTROL_TOKEN}",
             "--checks", "all", "--exclude-checks", NOT_CHECKED,
             "--exclude-path", "/v1/events", "--continue-on-failure",
-            "--max-examples", str(examples), "--seed", "1", "--generation-deterministic",
+            "--phases", phases, "--max-examples", str(examples), "--seed", "1", "--generation-deterministic",
         ],
         cwd=directory, capture_output=True, text=True, timeout=timeout_s,
     )  # fmt: skip
@@ -45,7 +47,7 @@ def test_what_is_described_is_what_is_answered(tmp_path: Path) -> None:
         tmp_path / "state", serve={"control_token": CONTROL_TOKEN, "write_token": CONTROL_TOKEN}
     )
     with running(settings) as proxy:
-        fuzz(proxy.url, tmp_path, examples=5, timeout_s=180)
+        fuzz(proxy.url, tmp_path, phases="coverage")
         assert proxy.client.get("/readyz").status_code == 200
 
 
@@ -62,5 +64,11 @@ def test_it_holds_in_the_midst_of_a_migration(
     )
     with running(settings) as proxy:
         migrate_to_shadow(proxy)
-        fuzz(proxy.url, tmp_path, examples=200, timeout_s=800)
+        fuzz(
+            proxy.url,
+            tmp_path,
+            phases="examples,coverage,fuzzing",
+            examples=200,
+            timeout_s=800,
+        )
         assert proxy.client.get("/readyz").status_code == 200

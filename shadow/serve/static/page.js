@@ -123,7 +123,10 @@ async function confirm(event) {
     });
     const answer = await response.json();
     if (!response.ok) {
+      // The newer reason stands alone, where it can be seen.
+      part("dialog-refused").textContent = "";
       part("dialog-error").textContent = answer.detail;
+      part("dialog-error").scrollIntoView({ block: "nearest" });
       return;
     }
     const waits = answer.waiting_for.length ? ` It waits for: ${answer.waiting_for.join("; ")}.` : "";
