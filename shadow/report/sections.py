@@ -145,10 +145,15 @@ def divergence(report: ParityReport) -> Markup:
     )
 
 
-def worst(report: ParityReport) -> Markup:
-    shown = [
-        table(tables.hits(report, worst, show=_hit), kind="stack hits") for worst in report.worst
-    ]
+def worst(report: ParityReport, *, folded: bool = False) -> Markup:
+    """Both answers to each of the worst queries; ``folded``: to be opened one by one."""
+    found = [tables.hits(report, worst, show=_hit) for worst in report.worst]
+    shown = [table(one, kind="stack hits") for one in found]
+    if folded:
+        shown = [
+            element("details", element("summary", data_text(one.title)), drawn)
+            for one, drawn in zip(found, shown, strict=True)
+        ]
     return section("Worst queries", *(shown or [element("p", words.NO_DIVERGENCE)]))
 
 

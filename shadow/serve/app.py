@@ -38,6 +38,10 @@ __all__ = ["create_app"]
 THREADS_SPARE = 8
 KINDS_OF_STATUS = {status: kind for kind, (status, _) in reversed(list(KINDS.items()))}
 FOUND_MAX = 20
+NO_JSON = (
+    "the body cannot be read as JSON: it is not UTF-8, nests too deeply, or holds a number of thousands "
+    "of digits"
+)
 # In place of the validator's own words, which speak of its insides.
 WORDS = {
     "extra_forbidden": "there is no such field here",
@@ -127,6 +131,8 @@ def _told(one: Mapping[str, Any]) -> dict[str, Any]:
 async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = KINDS_OF_STATUS.get(error.status_code, "invalid-input")
+    if error.status_code == 400:
+        return problem_response(Problem("invalid-input", NO_JSON))
     if kind == "not-found":
         return problem_response(Problem(kind, "see /openapi.json for the addresses that there are"))
     if kind != "method-not-allowed":

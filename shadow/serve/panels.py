@@ -33,7 +33,7 @@ def panels(look: Look) -> Mapping[str, Markup]:
         "gate": sections.gate(report),
         "recall": sections.recall(report),
         "divergence": sections.divergence(report),
-        "worst": sections.worst(report),
+        "worst": sections.worst(report, folded=True),
         "stores": _stores(look),
         "latency": sections.latency(report, course=_course(look)),
         "server": server_panel(look),

@@ -114,6 +114,9 @@ def test_a_migration_on_the_page(migrating: Running, page: Page, tmp_path: Path)
     page.until("!document.getElementById('dialog').open")
     assert page.run("document.querySelector('.answer').textContent").startswith("Not yet")
     pictures(page, folder, "early")
+    # It is drawn anew with every query that comes, and stays as the reader left it.
+    page.run("document.querySelector('[data-panel=measured] details').open = true")
+    drawn = page.run("document.querySelector('[data-panel=measured]').textContent")
 
     stopping = threading.Event()
 
@@ -132,6 +135,10 @@ def test_a_migration_on_the_page(migrating: Running, page: Page, tmp_path: Path)
             ".getAttribute('aria-disabled') === 'false'"
         )
         assert page.run("document.querySelector('.answer').textContent").startswith("You may flip")
+        assert page.run("document.querySelector('[data-panel=measured]').textContent") != drawn
+        assert (
+            page.run("document.querySelectorAll('[data-panel=measured] details[open]').length") == 1
+        )
         choose(page, "cutover", why="the gate says pass")
         page.until("document.getElementById('outcome').textContent.includes('postgresql answers')")
         page.until("document.getElementById('news').textContent.includes('postgresql answers')")

@@ -33,9 +33,12 @@ function follow() {
 // What is open stays open, and nothing is taken from under the keyboard.
 function replace(panel, html) {
   if (panel === null || panel.contains(document.activeElement)) return;
-  const opened = [...panel.querySelectorAll("details")].map((one) => one.open);
+  const named = (one) =>
+    [one.closest("figure")?.querySelector("figcaption"), one.querySelector("summary")]
+      .map((part) => part?.textContent).join(": ");
+  const opened = new Set([...panel.querySelectorAll("details[open]")].map(named));
   panel.innerHTML = html;
-  panel.querySelectorAll("details").forEach((one, place) => { one.open = opened[place] || false; });
+  panel.querySelectorAll("details").forEach((one) => { one.open = opened.has(named(one)); });
 }
 
 function announce(text) {
