@@ -17,16 +17,9 @@ def conditions(
     inputs: GateInputs, settings: GateSettings, verdict: Verdict, *, source: str = LIVE
 ) -> tuple[Condition, ...]:
     """All of them, met or not, in the order in which a migration meets them."""
-    lag = inputs.lag_entries.get(POSTGRESQL, 0)
     missing = inputs.dropped / inputs.sampled if inputs.sampled else 0.0
     found = [
-        Condition(
-            "PostgreSQL is level with the journal",
-            lag == 0,
-            "0 entries behind"
-            if lag == 0
-            else f"{lag:,} entries behind, for longer than reads may be stale",
-        ),
+        _level(inputs.lag_entries.get(POSTGRESQL)),
         _verify(inputs, settings),
         Condition(
             f"At least {settings.distinct_queries_min:,} different queries",
@@ -46,6 +39,13 @@ def conditions(
         ),
     ]
     return (*found, *_ratio(verdict))
+
+
+def _level(lag: int | None) -> Condition:
+    told = "it holds no copy yet: backfill first" if lag is None else f"{lag:,} entries behind"
+    if lag:
+        told += ", for longer than reads may be stale"
+    return Condition("PostgreSQL is level with the journal", lag == 0, told)
 
 
 def _duration(inputs: GateInputs, settings: GateSettings, source: str) -> tuple[Condition, ...]:
