@@ -178,6 +178,14 @@ def test_the_page_is_usable_by_keyboard(proxy: Running, page: Page) -> None:
     for name in ("Skip to the decisions", "Control token", "Flip to PostgreSQL", "Finalize"):
         assert name in reached, reached
     assert reached.index("Control token") < reached.index("Flip to PostgreSQL")
+    # A dialog opens by Enter, begins where one writes, and gives the focus back where it came from.
+    page.run("document.querySelector('[data-action=rollback] button').focus()")
+    page.key("Enter")
+    page.until("document.getElementById('dialog').open")
+    assert page.run("document.activeElement.id") == "why"
+    page.key("Escape")
+    page.until("!document.getElementById('dialog').open")
+    assert page.run("document.activeElement.textContent") == "Roll back to FAISS"
     assert page.run("document.querySelectorAll('h1').length") == 1
     assert page.run("['header', 'main'].map((name) => document.querySelectorAll(name).length)") == [
         1,

@@ -68,7 +68,7 @@ def test_it_holds_in_the_midst_of_a_migration(
             proxy.url,
             tmp_path,
             phases="examples,coverage,fuzzing",
-            examples=200,
+            examples=100,
             timeout_s=800,
         )
         assert proxy.client.get("/readyz").status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
+from psycopg import conninfo
 from rich.console import Console
 
 from shadow.commands.watching import render, watch
@@ -95,6 +97,27 @@ def test_the_servers_figures_are_read(postgres_store: Callable[..., PostgresStor
     assert seen.statements is None
     assert "contrib" in (seen.statements_absent or "")
     assert store.pool_statistics()["size"] >= 1
+
+
+def test_a_plain_account_sees_the_connections_of_others(postgresql_dsn: str) -> None:
+    """The number that is near the server's limit is everybody's, whatever the role may see of them."""
+    name = f"plain_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(postgresql_dsn, autocommit=True) as one, psycopg.connect(postgresql_dsn):
+        one.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        one.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'plain'")
+        one.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
+        try:
+            parts = conninfo.conninfo_to_dict(postgresql_dsn, user=name, password="plain")
+            dsn = conninfo.make_conninfo(**parts, options=f"-csearch_path={name},public")
+            store = PostgresStore.open(PostgresSettings(dsn=dsn, dimension=8, table="seen"))
+            try:
+                seen = monitor(store)
+            finally:
+                store.close()
+        finally:
+            one.execute(f"DROP SCHEMA {name} CASCADE")
+            one.execute(f"DROP ROLE {name}")
+    assert seen.connections >= 3
 
 
 @pytest.fixture

@@ -39,8 +39,10 @@ _SIZES = """
     WHERE c.oid = to_regclass(quote_ident(%(table)s))
 """
 
+# pg_stat_activity hides the kind of other accounts' sessions from a plain one, which would count its own
+# alone; this number is everybody's to see.
 _SERVER = """
-    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    SELECT (SELECT sum(numbackends)::int FROM pg_stat_database),
            current_setting('max_connections')::int,
            pg_size_bytes(current_setting('shared_buffers')),
            pg_size_bytes(current_setting('work_mem')),
