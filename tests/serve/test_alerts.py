@@ -6,13 +6,23 @@ import json
 import re
 import shutil
 import subprocess
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serve.running import DIMENSION, Running, eventually, migrate_to_shadow
+from tests.plugins.postgresql import drop_tables
+from tests.serve.running import (
+    DIMENSION,
+    Running,
+    eventually,
+    migrate_to_shadow,
+    running,
+    settings_for,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "config" / "prometheus-alerts.yml"
@@ -54,23 +64,30 @@ def test_every_alert_has_both_cases() -> None:
         assert f"name: {alert} stays quiet" in told
 
 
-@pytest.fixture
-def scraped(migrating: Running) -> str:
+@pytest.fixture(scope="module")
+def scraped(postgresql_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The metrics in the midst of a migration, with a verdict to come and PostgreSQL looked at."""
-    migrate_to_shadow(migrating)
-    random = np.random.default_rng(3)
-    for _ in range(100):
-        vector = random.normal(size=DIMENSION).tolist()
-        assert migrating.client.post("/v1/search", json={"vector": vector}).status_code == 200
-    assert migrating.client.get("/nowhere").status_code == 404
-
-    def text() -> str:
-        return migrating.client.get("/metrics").text
-
-    eventually(
-        lambda: "shadow_postgresql_table_bytes " in text() and "shadow_recall_mean " in text()
+    table = f"t_{uuid.uuid4().hex[:12]}"
+    settings = settings_for(
+        tmp_path_factory.mktemp("scraped"),
+        postgresql={"dsn": postgresql_dsn, "table": table},
+        serve={"refresh_ms": 100},
     )
-    return text()
+    with running(settings) as proxy:
+        migrate_to_shadow(proxy)
+        random = np.random.default_rng(3)
+        for _ in range(100):
+            vector = random.normal(size=DIMENSION).tolist()
+            assert proxy.client.post("/v1/search", json={"vector": vector}).status_code == 200
+        assert proxy.client.get("/nowhere").status_code == 404
+
+        def text() -> str:
+            return proxy.client.get("/metrics").text
+
+        needed = ("shadow_postgresql_table_bytes ", "shadow_recall_mean ")
+        eventually(lambda: all(name in text() for name in needed))
+        yield text()
+    drop_tables(postgresql_dsn, table)
 
 
 def test_the_metrics_are_in_order(scraped: str) -> None:
