@@ -14,6 +14,7 @@ from psycopg import conninfo
 from shadow.config import Settings, load_settings
 from shadow.serve.problems import Problem
 from shadow.serve.security import Callers, Tokens
+from shadow.serve.server import listening, serve
 from tests.serve.running import (
     CONTROL_TOKEN,
     DIMENSION,
@@ -187,6 +188,23 @@ def test_every_response_has_the_security_headers(proxy: Running) -> None:
         assert "server" not in response.headers
 
 
+def test_a_proxy_that_is_open_to_the_network_says_so(tmp_path: Path) -> None:
+    """Before it listens; a token that is too short keeps it from opening anything at all."""
+    settings = settings_for(tmp_path / "state", serve={"host": "0.0.0.0", "write_token": "short"})
+    with pytest.raises(ConfigurationError, match="shorter than 16"):
+        serve(settings, on_ready=lambda _: None)
+    assert not (tmp_path / "state").exists()
+    taken = settings_for(tmp_path / "state", serve={"host": "0.0.0.0", "port": 0})
+    with listening("0.0.0.0", 0) as busy:
+        section = taken.serve.model_copy(update={"port": busy.getsockname()[1]})
+        with (
+            structlog.testing.capture_logs() as logs,
+            pytest.raises(ConfigurationError, match="cannot listen"),
+        ):
+            serve(taken.model_copy(update={"serve": section}), on_ready=lambda _: None)
+    assert [entry["event"] for entry in logs] == ["reads_are_open"]
+
+
 def test_the_page_has_no_inline_code_and_no_foreign_asset(proxy: Running) -> None:
     """Nothing on the page needs an exception from the policy, and all addresses are our own."""
     page = proxy.client.get("/").text
@@ -194,6 +212,10 @@ def test_the_page_has_no_inline_code_and_no_foreign_asset(proxy: Running) -> Non
     assert " style=" not in page
     assert " onclick" not in page
     assert page.count("<script") == 1
+    # Nothing moves by itself, so there is nothing to still for who prefers that.
+    style = proxy.client.get("/static/page.css").text
+    assert "animation" not in style
+    assert "transition" not in style
     for text in (page, proxy.client.get("/static/page.js").text):
         assert "https://" not in text
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
