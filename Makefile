@@ -8,7 +8,7 @@ SEED ?=
 PYTEST_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench bench-full retrieval soak docs clean
+.PHONY: help setup demo test test-all tools check bench bench-full retrieval soak docs clean
 
 help: ## print what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,8 +30,16 @@ demo: setup ## carry the farming handbook through a whole migration, under live 
 test: setup ## run the tests (under 8 minutes)
 	@$(RUN)/python -m pytest -m "not slow" -n 2 $(PYTEST_OPTIONS)
 
-test-all: setup ## run all tests, the long ones too
-	@$(RUN)/python -m pytest -n 2
+test-all: setup tools ## run all tests, the long ones too
+	@$(RUN)/python -m pytest -n 2 $(PYTEST_OPTIONS)
+
+# The tests of the operators' page need a browser, those of the alerts need promtool. Without them these
+# tests are skipped, and say what to install.
+tools: ## install Debian's chromium and prometheus for test-all, where that may be done
+	@{ command -v chromium || command -v google-chrome; } >/dev/null && command -v promtool >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium prometheus >/dev/null; } || \
+		echo "no browser or no promtool: install them with  sudo apt-get install chromium prometheus"
 
 check: setup ## lint, types and import contracts
 	@$(RUN)/ruff check .

@@ -35,6 +35,7 @@ def cutover(
     With ``wait`` the wish stays and comes true as soon as it may. Without it CutoverRefused says what
     is missing, and nothing is asked for. ``force`` is the reason to go without the gate's Pass.
     """
+    _expected(migration, expected_version)
     request = Request(Wanted.POSTGRESQL, who, why, force)
     if not wait and (missing := migration.cutover.waiting_for(request)):
         raise CutoverRefused(f"not now: {'; '.join(missing)}")
@@ -50,7 +51,15 @@ def rollback(
     clear_latch: bool = False,
     expected_version: int | None = None,
 ) -> tuple[str, ...]:
-    """Ask for FAISS as primary, which never waits; what keeps it from being in force."""
+    """Ask for FAISS as primary, which never waits; what keeps it from being in force.
+
+    CutoverRefused once the migration is final: FAISS no longer follows.
+    """
+    if _expected(migration, expected_version).phase is Phase.FINAL:
+        raise CutoverRefused(
+            "the migration is final: FAISS no longer follows; `shadow restore` goes back to a backup, "
+            "and loses what came after it"
+        )
     migration.routes.ask(Request(Wanted.FAISS, who, why), expected_version=expected_version)
     if clear_latch:
         migration.routes.clear_latch(who=who, why=why)

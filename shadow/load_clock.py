@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shadow.opening import Migration
+from shadow.progress import PaceClock
 from vectorstore.errors import VectorStoreError
 
-__all__ = ["LoadClock", "LoadStanding", "in_words"]
+__all__ = ["COPYING", "LoadClock", "LoadStanding", "in_words"]
 
 COPYING = "copying rows"
 
@@ -36,10 +36,10 @@ def in_words(load: Mapping[str, Any]) -> str:
 
 
 class LoadClock:
-    """Remembers where each stage of a load stood when it was first seen."""
+    """The open load of a migration, with the time that the stage it is in has left."""
 
     def __init__(self) -> None:
-        self._began: tuple[tuple[str, str, int], float, int] | None = None
+        self._pace = PaceClock()
 
     def look(self, migration: Migration) -> LoadStanding | None:
         """The open load, or None if there is none or the server does not say."""
@@ -61,9 +61,5 @@ class LoadClock:
         return self._standing(found.snapshot_id, build.phase, build.done, build.total)
 
     def _standing(self, load: str, doing: str, done: int, total: int) -> LoadStanding:
-        now, stage = time.monotonic(), (load, doing, total)
-        if self._began is None or self._began[0] != stage or done < self._began[2]:
-            self._began = (stage, now, done)
-        _, since, first = self._began
-        rate = (done - first) / (now - since) if now > since else 0.0
-        return LoadStanding(doing, done, total, (total - done) / rate if rate > 0 else None)
+        left_s = self._pace.left_s(f"{load} {doing} {total}", done, total)
+        return LoadStanding(doing, done, total, left_s)

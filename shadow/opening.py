@@ -152,7 +152,10 @@ def open_migration(
     desk = VerdictDesk(
         evidence=evidence,
         lag=lag,
-        postgresql_seq=lambda: postgresql.standing.applied_seq,
+        # A table that was never filled has no lag to speak of.
+        postgresql_seq=lambda: (
+            None if postgresql.standing.state == "empty" else postgresql.standing.applied_seq
+        ),
         settings=settings.gate,
         staleness_ms_max=settings.router.staleness_ms_max,
     )

@@ -38,7 +38,7 @@ class VerdictDesk:
         *,
         evidence: EvidenceView,
         lag: LagClock,
-        postgresql_seq: Callable[[], int],
+        postgresql_seq: Callable[[], int | None],
         settings: GateSettings,
         staleness_ms_max: float,
         clock: Callable[[], float] = time.time,
@@ -86,6 +86,7 @@ class VerdictDesk:
         if source != LIVE:
             sampled, missing = sum(counts.get(("success", POOLED), {}).values()), 0
         holes = {0.0: missing} if missing else {}
+        lag = self._lag_entries()
         return GateInputs(
             figures=[
                 FigureCounts(name, stratum, limit, merge(counts.get((name, stratum), {}), holes))
@@ -97,7 +98,7 @@ class VerdictDesk:
             elapsed_s=0.0 if era is None else self._clock() - era.opened_at,
             sampled=sampled,
             dropped=missing,
-            lag_entries={FAISS: 0, POSTGRESQL: self._lag_entries()},
+            lag_entries={FAISS: 0} | ({} if lag is None else {POSTGRESQL: lag}),
             verify_age_s=None if found is None else self._clock() - found.at,
             verify_clean=None if found is None else _clean(found.state),
             change_alarm=self._evidence.alarm(number) is not None,
@@ -143,12 +144,16 @@ class VerdictDesk:
     def behind(self) -> str | None:
         """How far PostgreSQL lags, if farther than the read rule forgives."""
         lag = self._lag_entries()
+        if lag is None:
+            return "PostgreSQL holds no copy yet"
         return None if lag == 0 else f"PostgreSQL is {lag:,} journal entries behind"
 
-    def _lag_entries(self) -> int:
-        """Entries that PostgreSQL lacks; writes on their way, younger than the read rule minds, do
-        not count: under steady writes there would always be some."""
+    def _lag_entries(self) -> int | None:
+        """Entries that PostgreSQL lacks, ``None`` before it holds a copy; writes on their way, younger
+        than the read rule minds, do not count: under steady writes there would always be some."""
         applied = self._postgresql_seq()
+        if applied is None:
+            return None
         age_ms = self._lag.oldest_unapplied_ms(applied)
         if age_ms is None or age_ms <= self._staleness_ms_max:
             return 0

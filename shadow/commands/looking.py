@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shadow.actions import actions, may_flip
 from shadow.commands.running import (
     HOLD,
     UNDECIDED,
@@ -93,6 +94,7 @@ def _print_status(found: dict[str, Any]) -> None:
         ("phase", f"{found['phase']}: {found['primary']} answers"),
         ("wanted", f"{found['wanted']}, by {found['wanted_by']}"),
         ("verdict", found["verdict"]),
+        ("flip", may_flip(found, actions(found))),
     ]
     lines += [("  open", sentence) for sentence in found["open"]]
     lines += [("waiting for", sentence) for sentence in found["waiting_for"]]
@@ -130,10 +132,16 @@ def _server_lines(server: dict[str, Any]) -> list[tuple[str, str]]:
                    f"{server['indexes_bytes'] / 1e6:.1f} MB, {server['dead_rows']:,} dead rows{cache}, "
                    f"{server['connections']} of {server['connections_max']} connections"),
     ]  # fmt: skip
+    lines.append(
+        ("  rows", f"{server['rows_inserted']:,} inserted, {server['rows_updated']:,} updated, "
+                   f"{server['rows_deleted']:,} deleted since the server's statistics began")
+    )  # fmt: skip
     lines += [
         ("  statement", f"{one['calls']:,} calls, mean {one['mean_ms']:.2f} ms: {one['text'][:70]}")
         for one in server["statements"] or ()
     ]
+    if server["statements_absent"]:
+        lines.append(("  statements", f"not counted: {server['statements_absent']}"))
     return lines + [("  hint", hint) for hint in server["hints"]]
 
 

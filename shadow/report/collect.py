@@ -13,7 +13,6 @@ from typing import Any
 from shadow.core import bounded_mean
 from shadow.core.gate import POOLED, Hold, Pass, Undecided, Verdict
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.core.quantile_ratio import Ratio
 from shadow.evidence_view import (
     AUDIT_RECALL,
     EXACT_RECALL,
@@ -24,12 +23,12 @@ from shadow.evidence_view import (
     end_to_end,
 )
 from shadow.opening import Migration
+from shadow.report.conditions import conditions
 from shadow.report.meanings import MEANINGS
 from shadow.report.model import (
     Adjudication,
     AuditEntry,
     Cause,
-    Condition,
     Era,
     ExactRecall,
     Figure,
@@ -98,7 +97,9 @@ def collect(migration: Migration, *, subject: str, source: str = LIVE) -> Parity
         recall_histogram=tuple(sorted(counts.get(("recall", POOLED), {}).items())),
         timeline=tuple(TimelinePoint(_iso(at), mean, n) for at, mean, n in minutes),
         headline="" if source == LIVE else _replay_headline(verdict, tally.resolved),
-        conditions=_conditions(verdict),
+        conditions=conditions(
+            migration.desk.inputs(source=source), migration.settings.gate, verdict, source=source
+        ),
         latency=_latencies(evidence, number, source),
         latency_budget_ms=migration.settings.gate.latency_budget_ms,
         causes=tuple(
@@ -163,20 +164,6 @@ def _replay_headline(verdict: Verdict, queries: int) -> str:
     return (
         f"{queries:,} replayed queries, which are no live evidence and flip nothing: "
         f"{_word(verdict)} by the same thresholds."
-    )
-
-
-def _conditions(verdict: Verdict) -> tuple[Condition, ...]:
-    ratio = verdict.ratio
-    if ratio is None:
-        return ()
-    return (
-        Condition(
-            f"PostgreSQL's p{100 * ratio.quantile:g} at most {ratio.ratio_max:g} times FAISS's",
-            ratio.ratio is Ratio.WITHIN,
-            f"PostgreSQL's lies from {ratio.shadow.lower:.3g} to {ratio.shadow.upper:.3g} ms, "
-            f"FAISS's from {ratio.primary.lower:.3g} to {ratio.primary.upper:.3g} ms",
-        ),
     )
 
 

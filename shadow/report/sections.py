@@ -14,6 +14,7 @@ from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
 
 __all__ = [
+    "chart",
     "data",
     "data_text",
     "decisions",
@@ -26,13 +27,16 @@ __all__ = [
     "section",
     "table",
     "verdict",
+    "window",
     "worst",
 ]
 
 _STATES = frozenset({"passed", "not passed", "met", "not met", "level"})
 
 
-def verdict(report: ParityReport) -> Markup:
+def verdict(report: ParityReport, *, answer: str = "") -> Markup:
+    """The verdict and what it rests on. ``answer``: what it means at this moment, for the page of a
+    running migration, which shows the way to a pass in its figures."""
     told = [
         element(
             "p",
@@ -41,11 +45,12 @@ def verdict(report: ParityReport) -> Markup:
             class_="verdict-word",
             id="verdict",
         ),
+        element("p", answer, class_="answer") if answer else "",
         element("p", data_text(words.headline(report)), class_="headline"),
     ]
     told += _listed("Why it holds", report.reasons)
     told += _listed("What is missing", report.needs)
-    if report.verdict != "pass":
+    if report.verdict != "pass" and not answer:
         told += _listed("What would make it pass", words.next_steps(report))
     return element("section", *told, class_=f"verdict {report.verdict}", aria_labelledby="verdict")
 
@@ -95,12 +100,12 @@ def recall(report: ParityReport) -> Markup:
         "Recall",
         element(
             "div",
-            _chart(
+            chart(
                 charts.recall_histogram(report.recall_histogram, ident="recall"),
                 "Recall of each compared query",
                 tables.recall_counts(report),
             ),
-            _chart(
+            chart(
                 charts.timeline(report.timeline, threshold=threshold, ident="timeline"),
                 "Mean recall over time",
                 tables.timeline(report),
@@ -110,14 +115,18 @@ def recall(report: ParityReport) -> Markup:
     )
 
 
-def latency(report: ParityReport) -> Markup:
+def latency(report: ParityReport, *, course: Markup | None = None) -> Markup:
+    """The curve and its percentiles; beside it the ``course`` over time where there is one."""
     drawn = charts.latency_cdf(report.latency, budget_ms=report.latency_budget_ms, ident="latency")
     budget = words.milliseconds(report.latency_budget_ms)
     note = f"The budget is {budget}. " if report.latency_budget_ms is not None else ""
     note += "A timeout never answers: a curve that has timeouts ends below 100 %."
-    numbers = element("div", table(tables.latency(report)), element("p", note, class_="note"))
-    chart = _chart(drawn, "Share of queries answered within a time", None)
-    return section("Latency", element("div", chart, numbers, class_="pair"))
+    shown = table(tables.latency(report), kind="compact")
+    numbers = element("div", shown, element("p", note, class_="note"))
+    curve = chart(drawn, "Share of queries answered within a time", None)
+    if course is None:
+        return section("Latency", element("div", curve, numbers, class_="pair"))
+    return section("Latency", element("div", course, curve, class_="pair"), numbers)
 
 
 def divergence(report: ParityReport) -> Markup:
@@ -136,10 +145,15 @@ def divergence(report: ParityReport) -> Markup:
     )
 
 
-def worst(report: ParityReport) -> Markup:
-    shown = [
-        table(tables.hits(report, worst, show=_hit), kind="stack hits") for worst in report.worst
-    ]
+def worst(report: ParityReport, *, folded: bool = False) -> Markup:
+    """Both answers to each of the worst queries; ``folded``: to be opened one by one."""
+    found = [tables.hits(report, worst, show=_hit) for worst in report.worst]
+    shown = [table(one, kind="stack hits") for one in found]
+    if folded:
+        shown = [
+            element("details", element("summary", data_text(one.title)), drawn)
+            for one, drawn in zip(found, shown, strict=True)
+        ]
     return section("Worst queries", *(shown or [element("p", words.NO_DIVERGENCE)]))
 
 
@@ -167,12 +181,19 @@ def decisions(report: ParityReport) -> Markup:
 def measured(report: ParityReport) -> Markup:
     return section(
         "What was measured",
-        element("p", data_text(words.window_sentence(report))),
-        element("p", data_text(words.era_sentence(report))),
-        element("div", table(tables.sampling(report)), table(tables.strata(report)), class_="pair"),
+        *window(report),
         element(
             "div", table(tables.settings(report)), table(tables.versions(report)), class_="pair"
         ),
+    )
+
+
+def window(report: ParityReport) -> tuple[Markup, ...]:
+    """When, in which era and from how much traffic the evidence was gathered."""
+    return (
+        element("p", data_text(words.window_sentence(report))),
+        element("p", data_text(words.era_sentence(report))),
+        element("div", table(tables.sampling(report)), table(tables.strata(report)), class_="pair"),
     )
 
 
@@ -188,7 +209,7 @@ def _listed(title: str, lines: Sequence[str]) -> list[Markup]:
     return [element("h2", title), element("ul", *items)]
 
 
-def _chart(drawing: Markup, caption: str, numbers: Table | None) -> Markup:
+def chart(drawing: Markup, caption: str, numbers: Table | None) -> Markup:
     """A chart, and its numbers for who cannot see it or wants them exactly."""
     told = ""
     if numbers is not None and numbers.rows:

@@ -26,6 +26,9 @@ __all__ = [
 
 Scale = Callable[[float], float]
 
+# Of the largest type that style.css sets ticks in, in SVG units.
+_CHARACTER_WIDTH = 7.5
+
 
 @dataclass(frozen=True, slots=True)
 class Plot:
@@ -33,7 +36,7 @@ class Plot:
 
     width: float = 440
     height: float = 250
-    left: float = 46
+    left: float = 50
     right: float = 14
     top: float = 30
     bottom: float = 42
@@ -122,6 +125,9 @@ def vertical_ticks(
     ]
     for x, text in marks:
         drawn.append(element("line", x1=x, x2=x, y1=plot.y_end, y2=plot.y_end + 4, class_="axis"))
-        drawn.append(label(text, x, plot.y_end + 17))
+        # A wide text at the edge would be cut off in the middle.
+        cut = x + len(text) * _CHARACTER_WIDTH / 2 > plot.width
+        place, anchor = (plot.width, "end") if cut else (x, "middle")
+        drawn.append(label(text, place, plot.y_end + 17, anchor=anchor))
     drawn.append(label(name, (plot.left + plot.x_end) / 2, plot.height - 6, kind="axis-name"))
     return tuple(drawn)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from shadow import decisions
 from shadow.events import EventLog
 from shadow.opening import Migration
-from shadow.serve import schemas
+from shadow.serve import control_schemas as schemas
 from shadow.serve.reads import json_response
 from shadow.serve.security import control_allowed
 from shadow.serve.watch import Watch

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.report import svg, words
 from shadow.report.markup import Markup, element
+from shadow.report.tables import Column, Table
 from shadow.serve.watch import LatencyPoint
 
-__all__ = ["latency_course"]
+__all__ = ["course_numbers", "latency_course"]
 
 POINTS_MAX = 240
+NUMBERS_SHOWN = 20
 
 
 def latency_course(
@@ -42,7 +44,8 @@ def latency_course(
             element("circle", cx=x(last.at), cy=y(last.p95_ms), r=3, class_=f"end-{store}")
         )
         name = words.store_name(store)
-        drawn.append(svg.label(name, x(last.at), y(last.p95_ms) - 9, anchor="end", kind="legend"))
+        side = "end" if x(last.at) > (plot.left + plot.x_end) / 2 else "start"
+        drawn.append(svg.label(name, x(last.at), y(last.p95_ms) - 9, anchor=side, kind="legend"))
         told.append(f"{name}: {words.milliseconds(last.p95_ms)} at last.")
     if budget_ms and points:
         level = y(budget_ms)
@@ -54,7 +57,12 @@ def latency_course(
     if not points:
         middle = (plot.left + plot.x_end) / 2
         drawn.append(
-            svg.label("nothing measured yet", middle, (plot.top + plot.y_end) / 2, kind="empty")
+            svg.label(
+                "the first point comes after 15 s of traffic",
+                middle,
+                (plot.top + plot.y_end) / 2,
+                kind="empty",
+            )
         )
     return svg.drawing(
         *svg.horizontal_grid(plot, y, [(stop, f"{stop:g}") for stop in stops]),
@@ -73,6 +81,20 @@ def latency_course(
         width=plot.width,
         height=plot.height,
         kind="chart",
+    )
+
+
+def course_numbers(points: Sequence[LatencyPoint]) -> Table:
+    """The latest points as a table, for who cannot see the curve or wants them exactly."""
+    rows = [
+        (f"{datetime.fromtimestamp(point.at, UTC):%H:%M:%S}", words.store_name(point.store),
+         words.milliseconds(point.p95_ms))
+        for point in points[-NUMBERS_SHOWN:]
+    ]  # fmt: skip
+    return Table(
+        "p95 over time, the latest last",
+        (Column("Time, UTC"), Column("Store"), Column("p95", numeric=True)),
+        tuple(rows),
     )
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from shadow.serve.actions import actions
+from shadow.actions import actions, may_flip
 from shadow.serve.watch import Look
 from vectorstore.postgres.monitoring import hints
 
@@ -15,14 +15,17 @@ __all__ = ["json_status"]
 
 def json_status(look: Look) -> dict[str, Any]:
     """Status, what may be decided, the server's figures and a backfill under way."""
+    found = actions(look.status)
     return {
         **_finite(look.status),
         "at": look.at,
-        "actions": [asdict(action) for action in actions(look.status)],
+        "may_flip": may_flip(look.status, found),
+        "actions": [asdict(action) for action in found],
         "server": None
         if look.server is None
         else {**asdict(look.server), "hints": list(hints(look.server))},
         "growth_bytes_per_h": look.growth_bytes_per_h,
+        "index_build_left_s": look.build_left_s,
         "pool": dict(look.pool),
         "backfill": None if look.load is None else asdict(look.load),
     }

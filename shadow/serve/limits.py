@@ -15,7 +15,7 @@ from shadow.serve.problems import Problem, problem_of, problem_response
 from shadow.serve.security import HEADERS, Callers
 from shadow.serve.standing import Standing
 
-__all__ = ["Shell"]
+__all__ = ["UNCOUNTED", "Shell"]
 
 BODY_WAIT_S_MAX = 30.0
 # These are asked for by who watches the proxy, most of all when it is busy.

@@ -10,11 +10,13 @@ from shadow.core.phases import Phase
 from shadow.opening import Migration
 from shadow.report import render_html, to_json
 from shadow.report.html import report_policy
+from shadow.report.model import ParityReport
 from shadow.serve.facts import json_status
 from shadow.serve.metrics import HttpMetrics
 from shadow.serve.problems import KINDS, Problem
 from shadow.serve.reads import json_response
 from shadow.serve.standing import Standing
+from shadow.serve.status_schema import StatusAnswer
 from shadow.serve.watch import Watch
 
 __all__ = ["looking_routes"]
@@ -26,12 +28,12 @@ def looking_routes(
     """The routes over what ``watch`` sees."""
     routes = APIRouter(tags=["look"])
 
-    @routes.get("/v1/status", summary="Status")
+    @routes.get("/v1/status", response_model=StatusAnswer, summary="Status")
     def status() -> Response:
         """Phase, wish, verdict, stores, lag, journal, evidence, what may be decided."""
         return json_response(json_status(watch.look()))
 
-    @routes.get("/v1/report", summary="Parity report")
+    @routes.get("/v1/report", response_model=ParityReport, summary="Parity report")
     def report() -> Response:
         """The parity report as JSON."""
         return Response(to_json(watch.look().report), media_type="application/json")

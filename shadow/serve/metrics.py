@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,6 +20,7 @@ from shadow.serve.watch import Look
 __all__ = ["HttpMetrics", "MigrationCollector"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+VERIFY_STATES = ("never", "clean", "differs", "could not check")
 VERDICTS = ("pass", "hold", "undecided")
 
 
@@ -28,6 +29,8 @@ class HttpMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Memory, CPU and descriptors of this process, under the names that every dashboard knows.
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "shadow_http_requests", "Requests answered.", ["method", "route", "status"],
             registry=self.registry,
@@ -233,9 +236,9 @@ def _files(look: Look) -> Iterator[Metric]:
         "shadow_verify_age_seconds", "Time since the last verify.",
         None if verify is None else verify["age_s"],
     )  # fmt: skip
-    yield _gauge(
-        "shadow_verify_clean", "1 if the last verify found both stores equal.",
-        None if verify is None else verify["state"] == "clean",
+    yield _state(
+        "shadow_verify_state", "What the last verify found; \"never\" until there is one.", "state",
+        VERIFY_STATES, "never" if verify is None else verify["state"],
     )  # fmt: skip
 
 

@@ -15,6 +15,9 @@ from shadow.serve.watch import Look, Watch
 
 __all__ = ["page_routes"]
 
+# One column on the wall; the stores stand in the other.
+EVIDENCE = ("gate", "recall", "divergence", "decisions", "worst")
+
 
 def page_routes(watch: Watch) -> APIRouter:
     """The page, its script and its style."""
@@ -56,10 +59,14 @@ def _page(look: Look) -> str:
     drawn = {name: element("div", html, data_panel=name) for name, html in panels(look).items()}
     main = element(
         "main",
-        drawn.pop("verdict"),
-        drawn.pop("standing"),
+        element("div", drawn.pop("verdict"), drawn.pop("standing"), class_="glance"),
         _control(),
-        *drawn.values(),
+        element(
+            "div",
+            element("div", *(drawn.pop(name) for name in EVIDENCE)),
+            element("div", *drawn.values()),
+            class_="columns",
+        ),
     )
     body = element(
         "body",
@@ -133,6 +140,7 @@ def _dialog() -> Markup:
         ),
         id="dialog",
         aria_labelledby="dialog-title",
+        aria_describedby="dialog-refused dialog-will-title dialog-will",
     )
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shadow.actions import actions, may_flip
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.report import bars, sections, words
-from shadow.report.markup import Markup, element, join
+from shadow.load_clock import COPYING
+from shadow.report import bars, sections, tables, words
+from shadow.report.markup import Markup, element
+from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
-from shadow.serve.courses import latency_course
+from shadow.serve.courses import course_numbers, latency_course
+from shadow.serve.server_panel import server_panel
 from shadow.serve.watch import Look
+
+if TYPE_CHECKING:
+    from vectorstore.postgres.monitoring import IndexBuild
 
 __all__ = ["panels"]
 
@@ -20,18 +27,19 @@ DECIDED = ("moved from", "began a rehearsal", "ramp from")
 def panels(look: Look) -> Mapping[str, Markup]:
     """Every panel by name, in the order of the page."""
     report = look.report
+    answer = may_flip(look.status, actions(look.status))
     return {
-        "verdict": sections.verdict(report),
+        "verdict": sections.verdict(report, answer=answer),
         "standing": _standing(look),
-        "stores": _stores(look),
         "gate": sections.gate(report),
         "recall": sections.recall(report),
-        "latency": join(_course(look), sections.latency(report)),
         "divergence": sections.divergence(report),
-        "worst": sections.worst(report),
-        "server": _server(look),
+        "worst": sections.worst(report, folded=True),
+        "stores": _stores(look),
+        "latency": sections.latency(report, course=_course(look)),
+        "server": server_panel(look),
         "decisions": sections.decisions(report),
-        "measured": sections.measured(report),
+        "measured": _measured(report),
     }
 
 
@@ -85,16 +93,15 @@ def _standing(look: Look) -> Markup:
             "" if verify is None else
             f"{verify['rows']:,} rows, {words.age(verify['age_s'])} ago",
         ),
-        _fact("FAISS snapshot", words.age(status["stores"]["faiss"]["snapshot_age_s"]), "old"),
+        _fact("FAISS snapshot", *_snapshot(status)),
     ]  # fmt: skip
     if status["latch"]:
         found.insert(1, _fact("Latched", "automatic rollback", status["latch"]))
-    if look.load is not None:
+    # An index build has a line of its own, whoever builds.
+    if look.load is not None and look.load.doing == COPYING:
         found.append(_backfill(look))
     if look.server is not None and look.server.build is not None:
-        build = look.server.build
-        done = build.done / build.total if build.total else 0.0
-        found.append(_fact("Index build", f"{done:.0%}", build.phase))
+        found.append(_build(look.server.build, look.build_left_s))
     return element("dl", *found, class_="facts")
 
 
@@ -109,6 +116,20 @@ def _backfill(look: Look) -> Markup:
         element("dd", f"{share:.0%}", class_="value"),
         element("dd", bars.share_bar(share, ident="backfill", title="Backfill"), class_="note"),
         element("dd", f"{load.doing}: {load.done:,} of {load.total:,}; {left}", class_="note"),
+    )
+
+
+def _build(build: IndexBuild, left_s: float | None) -> Markup:
+    share = build.done / build.total if build.total else 0.0
+    left = (
+        "time left not yet known" if left_s is None else f"{words.age(left_s)} left of this phase"
+    )
+    return element(
+        "div",
+        element("dt", "Index build"),
+        element("dd", f"{share:.0%}", class_="value"),
+        element("dd", bars.share_bar(share, ident="build", title="Index build"), class_="note"),
+        element("dd", f"{build.phase}; {left}", class_="note"),
     )
 
 
@@ -130,6 +151,14 @@ def _lag(status: Mapping[str, Any]) -> tuple[str, str]:
     oldest_ms = postgresql["lag_oldest_ms"]
     old = "" if oldest_ms is None else f"the oldest {words.age(oldest_ms / 1e3)} old"
     return f"{entries:,} {'entry' if entries == 1 else 'entries'}", old
+
+
+def _snapshot(status: Mapping[str, Any]) -> tuple[str, str]:
+    faiss, head = status["stores"]["faiss"], status["journal"]["head"]
+    if faiss["snapshot_seq"] is None:
+        return "none", "a restart reads the whole journal"
+    later = head - faiss["snapshot_seq"]
+    return f"{words.age(faiss['snapshot_age_s'])} old", f"{later:,} writes came after it"
 
 
 def _stores(look: Look) -> Markup:
@@ -181,68 +210,22 @@ def _course(look: Look) -> Markup:
     drawn = latency_course(
         look.latency_points, budget_ms=look.report.latency_budget_ms, ident="course"
     )
-    return sections.section(
-        "Latency over time",
-        element("figure", element("figcaption", "p95, sampled every 15 s by this proxy"), drawn),
+    return sections.chart(
+        drawn,
+        "p95 over time, sampled every 15 s by this proxy",
+        course_numbers(look.latency_points),
     )
 
 
-def _server(look: Look) -> Markup:
-    from vectorstore.postgres.monitoring import hints
-
-    seen = look.server
-    if seen is None:
-        return sections.section(
-            "PostgreSQL server", element("p", "PostgreSQL has not been looked at.", class_="note")
-        )
-    growth = look.growth_bytes_per_h
-    pool = look.pool
-    figures = (
-        ("Table", _megabytes(seen.table_bytes)),
-        ("Indexes", f"{_megabytes(seen.indexes_bytes)}, "
-                    f"of which vectors {_megabytes(seen.vector_index_bytes)}"),
-        ("Growth", "not yet known" if growth is None else f"{growth / 1e6:+,.1f} MB an hour"),
-        ("Rows", f"about {seen.live_rows:,}, and {seen.dead_rows:,} dead"),
-        ("Last vacuum", "never" if seen.vacuum_age_s is None
-         else f"{words.age(seen.vacuum_age_s)} ago"),
-        ("Cache hits", words.percent(seen.cache_hit_share)),
-        ("Connections", f"{seen.connections:,} of {seen.connections_max:,}"),
-        ("Pool of this proxy", f"{pool.get('lent', 0)} in use, {pool.get('size', 0)} open, "
-                               f"{pool.get('size_max', 0)} at most, {pool.get('waiting', 0)} waiting"),
-    )  # fmt: skip
-    statements = (
-        Table(
-            "Our statements, by pg_stat_statements",
-            (
-                Column("statement"),
-                Column("calls", numeric=True),
-                Column("mean", numeric=True),
-                Column("longest", numeric=True),
-            ),
-            tuple(
-                (
-                    one.text,
-                    f"{one.calls:,}",
-                    words.milliseconds(one.mean_ms),
-                    words.milliseconds(one.max_ms),
-                )
-                for one in seen.statements
-            ),
-        )
-        if seen.statements is not None
-        else None
-    )
-    advice = [element("li", hint) for hint in hints(seen)]
+def _measured(report: ParityReport) -> Markup:
+    """As in the report, with what seldom changes folded away."""
     return sections.section(
-        "PostgreSQL server",
-        sections.table(
-            Table("The server and our table", (Column("figure"), Column("value")), figures),
-            kind="compact",
+        "What was measured",
+        *sections.window(report),
+        element(
+            "details",
+            element("summary", "Settings and versions"),
+            sections.table(tables.settings(report)),
+            sections.table(tables.versions(report)),
         ),
-        element("ul", *advice, class_="hints") if advice else "",
-        sections.table(statements) if statements is not None else "",
     )
-
-
-def _megabytes(value: float) -> str:
-    return f"{value / 1e6:,.1f} MB"

@@ -19,7 +19,7 @@ from vectorstore.errors import (
     VectorStoreError,
 )
 
-__all__ = ["KINDS", "Problem", "problem_of", "problem_response"]
+__all__ = ["KINDS", "MEDIA_TYPE", "PASSING", "Problem", "problem_of", "problem_response"]
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1

@@ -106,14 +106,17 @@ def read_routes(
         request: Request,
         body: bytes = Body(
             media_type="application/octet-stream",
+            min_length=1,
             description="The vector's float32 values, little-endian.",
         ),
         k: int = Query(10, ge=1, le=1_000),
         filter: str | None = Query(
-            None, max_length=100_000, description="The filter as a JSON object."
+            None,
+            max_length=16_000,
+            description="The filter as a JSON object; a longer one goes into the body of `/v1/search`.",
         ),
-        min_seq: int = Query(0, ge=0, le=2**62),
-        timeout_ms: float | None = Query(None, gt=0, le=3_600_000),
+        min_seq: int = Query(0, ge=0, le=schemas.INTEGER_MAX),
+        timeout_ms: float | None = Query(None, ge=1, le=3_600_000),
         label: str | None = Query(None, max_length=100),
     ) -> Response:
         """As `/v1/search`, with the bytes of the vector as the body."""

@@ -4,44 +4,75 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    WithJsonSchema,
+    model_validator,
+)
+
+from vectorstore.filters import CLAUSES_MAX, VALUES_MAX
 
 __all__ = [
+    "INTEGER_MAX",
     "AnswerOut",
     "BatchAnswer",
     "BatchRequest",
     "CountAnswer",
     "CountRequest",
-    "CutoverRequest",
-    "DecisionRequest",
     "DeleteRequest",
     "GetRequest",
     "InfoAnswer",
-    "MirrorRateRequest",
+    "Model",
     "ProblemDocument",
-    "RampRequest",
     "RecordsAnswer",
-    "RollbackRequest",
     "SearchRequest",
-    "StandingAnswer",
     "UpsertRequest",
     "WriteAnswer",
 ]
 
-FilterIn = dict[str, Any]
+SCALAR: list[JsonValue] = [{"type": kind} for kind in ("string", "number", "boolean", "null")]
+# Read as any object, so that the stores' own check words the refusal; described as what they take.
+FilterIn = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [
+                    *SCALAR,
+                    {"type": "array", "items": {"anyOf": SCALAR}, "maxItems": VALUES_MAX},
+                ]
+            },
+            "maxProperties": CLAUSES_MAX,
+        }
+    ),
+]
 Id = Annotated[str, Field(max_length=512)]
-# Beyond 64 bits SQLite and PostgreSQL cannot follow.
-Seq = Annotated[int, Field(ge=0, le=2**62)]
-TimeoutMs = Annotated[float, Field(gt=0, le=3_600_000)]
+# Beyond 53 bits some languages' JSON cannot follow.
+INTEGER_MAX = 2**53
+Seq = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+TimeoutMs = Annotated[float, Field(ge=1, le=3_600_000)]
+
+
+def _exactly_one(**kinds: str) -> list[JsonValue]:
+    """Of these fields, by name and JSON type, one is there and not null."""
+    return [
+        {"required": [name], "properties": {name: {"type": kind}}} for name, kind in kinds.items()
+    ]
+
 
 VECTOR: list[JsonValue] = [0.12, -0.5, 0.33]
 VECTOR_BASE64 = "j8L1PQAAAL/D9ag+"
 
 
 class Model(BaseModel):
-    """An unknown field is an error: a misspelt one would otherwise be ignored."""
+    """An unknown field is an error: a misspelt one would otherwise be ignored. A value of another type
+    is one too: 0 is not false, and "5" is not 5."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class VectorChoice(Model):
@@ -62,7 +93,10 @@ class SearchRequest(VectorChoice):
     """One nearest-neighbour question: exactly one of `vector`, `vector_base64` and `text`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"vector": VECTOR, "k": 5, "filter": {"crop": "maize"}}]}
+        json_schema_extra={
+            "examples": [{"vector": VECTOR, "k": 5, "filter": {"crop": "maize"}}],
+            "oneOf": _exactly_one(vector="array", vector_base64="string", text="string"),
+        }
     )
 
     text: str | None = Field(
@@ -98,6 +132,10 @@ class BatchRequest(Model):
 
 class RecordIn(VectorChoice):
     """A record to write: exactly one of `vector` and `vector_base64`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": _exactly_one(vector="array", vector_base64="string")}
+    )
 
     id: Id
     text: str = Field("", max_length=1_000_000)
@@ -207,63 +245,6 @@ class InfoAnswer(BaseModel):
     dimension: int
     metric: str
     describe: dict[str, Any]
-
-
-class DecisionRequest(Model):
-    """A decision: on which version of the route it was taken, why, and by whom."""
-
-    route_version: int = Field(
-        ge=0, le=2**62, description="As `status` told it; if it has changed since, 409."
-    )
-    why: str = Field(min_length=1, max_length=500, description="For the audit log.")
-    operator: str = Field(
-        "", max_length=100, description="Who decides, for the audit log; taken at its word."
-    )
-
-
-class CutoverRequest(DecisionRequest):
-    """Make PostgreSQL the primary."""
-
-    force: str | None = Field(
-        None, min_length=1, max_length=500, description="Reason to go without the gate's pass."
-    )
-    wait: bool = Field(
-        False, description="Keep the wish until it may come true, instead of refusing it now."
-    )
-
-
-class RollbackRequest(DecisionRequest):
-    """Make FAISS the primary again."""
-
-    clear_latch: bool = Field(False, description="Allow flips again after an automatic rollback.")
-
-
-class RampRequest(DecisionRequest):
-    """Let PostgreSQL answer a share of the reads."""
-
-    share: float = Field(ge=0, le=1)
-    force: str | None = Field(
-        None,
-        min_length=1,
-        max_length=500,
-        description="Reason to ramp although the verdict is hold.",
-    )
-
-
-class MirrorRateRequest(DecisionRequest):
-    """Mirror this share of the queries."""
-
-    rate: float = Field(ge=0, le=1)
-
-
-class StandingAnswer(BaseModel):
-    """Where the migration stands after a decision."""
-
-    phase: str
-    primary: str
-    route_version: int
-    waiting_for: list[str]
-    result: dict[str, Any] | None = None
 
 
 class ProblemDocument(BaseModel):

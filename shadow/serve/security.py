@@ -162,7 +162,11 @@ def _digest(name: str, value: SecretStr | None, path: Path | None) -> bytes | No
 
 
 def _check(wanted: bytes, given: str | None, what: str) -> None:
-    if given is None or not hmac.compare_digest(wanted, sha256(given.encode()).digest()):
+    if given is None:
         raise Problem(
             "unauthorized", f"{what} needs its token in the header `Authorization: Bearer ...`"
+        )
+    if not hmac.compare_digest(wanted, sha256(given.encode()).digest()):
+        raise Problem(
+            "unauthorized", f"the token in the header `Authorization` is not the one for {what}"
         )

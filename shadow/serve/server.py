@@ -13,8 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from shadow.config import Settings
+from shadow.events import EventLog
 from shadow.opening import open_migration
 from shadow.serve.app import create_app
+from shadow.serve.security import Tokens, is_loopback
 from shadow.serve.standing import Standing
 from shadow.service import route_through
 from vectorstore.errors import ConfigurationError
@@ -22,6 +24,8 @@ from vectorstore.errors import ConfigurationError
 __all__ = ["ProxyServer", "listening", "serve"]
 
 BACKLOG = 512
+
+log = EventLog("shadow.serve")
 
 
 class ProxyServer(uvicorn.Server):
@@ -65,6 +69,14 @@ def serve(
 
     Raises ConfigurationError if the address cannot be listened on, and as ``open_router``.
     """
+    # A mistake in these is told before anything is opened.
+    Tokens.of(settings.serve)
+    if not is_loopback(settings.serve.host):
+        log.warning(
+            "reads_are_open",
+            why="the address can be reached from other machines, and reads need no token: put a "
+            "reverse proxy with a login in front",
+        )
     with listening(settings.serve.host, settings.serve.port) as listener:
         host, port = listener.getsockname()[:2]
         migration = open_migration(settings)

@@ -13,6 +13,7 @@ from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.events import EventLog
 from shadow.load_clock import LoadClock, LoadStanding
 from shadow.opening import Migration
+from shadow.progress import GrowthClock, PaceClock
 from shadow.report.collect import collect
 from shadow.report.model import ParityReport
 from shadow.status import status
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LatencyPoint", "Look", "Watch"]
 
-SERVER_AGE_S_MAX = 10.0
+SERVER_AGE_S_MAX = 5.0
 SAMPLE_S = 15.0
 SAMPLES_MAX = 2_880
 QUANTILE = 0.95
@@ -44,7 +45,8 @@ class LatencyPoint:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One moment. ``latencies``: store to (ms, n). ``growth_bytes_per_h``: ``None`` until known."""
+    """One moment. ``latencies``: store to (ms, n). ``growth_bytes_per_h``, and ``build_left_s`` of an
+    index build under way: ``None`` until known."""
 
     at: float
     status: Mapping[str, Any]
@@ -55,6 +57,7 @@ class Look:
     server: Monitoring | None
     growth_bytes_per_h: float | None
     load: LoadStanding | None
+    build_left_s: float | None
 
 
 class Watch:
@@ -69,8 +72,9 @@ class Watch:
         self._looked_at = 0.0
         self._server: Monitoring | None = None
         self._server_at = -SERVER_AGE_S_MAX
-        self._first_size: tuple[float, int] | None = None
-        self._load_clock = LoadClock()
+        self._load_clock, self._growth_clock = LoadClock(), GrowthClock()
+        self._build_pace = PaceClock()
+        self._build_left_s: float | None = None
         self._points: deque[LatencyPoint] = deque(maxlen=SAMPLES_MAX)
         self._counted: dict[str, dict[float, int]] = {}
         self._sampled_at = 0.0
@@ -123,8 +127,11 @@ class Watch:
             latency_points=tuple(self._points),
             pool=self._pool(),
             server=server,
-            growth_bytes_per_h=self._growth(now, server),
+            growth_bytes_per_h=None
+            if server is None
+            else self._growth_clock.look(server.table_bytes + server.indexes_bytes),
             load=self._load_clock.look(migration) if state == "loading" else None,
+            build_left_s=self._build_left_s,
         )
 
     def _pool(self) -> Mapping[str, int]:
@@ -144,19 +151,16 @@ class Watch:
             self._server_at = time.monotonic()
             try:
                 self._server = monitor(self._migration.link.store())
+                build = self._server.build
+                self._build_left_s = (
+                    None
+                    if build is None
+                    else self._build_pace.left_s(build.phase, build.done, build.total)
+                )
             except VectorStoreError as error:
                 log.debug("server_not_monitored", why=type(error).__name__)
                 self._server = None
         return self._server
-
-    def _growth(self, now: float, server: Monitoring | None) -> float | None:
-        if server is None:
-            return None
-        size = server.table_bytes + server.indexes_bytes
-        if self._first_size is None:
-            self._first_size = (now, size)
-        since, first = self._first_size
-        return None if now - since < 60 else (size - first) / (now - since) * 3600
 
     def _sample(self, now: float, era: int, latencies: Mapping[str, Buckets]) -> None:
         """Every now and then, what came since the last time gives a point of the latencies' course."""

@@ -102,9 +102,9 @@ class Page:
         """Type into what has the focus."""
         self._call("Input.insertText", text=text)
 
-    def picture(self, path: Path) -> None:
-        """A PNG of the whole page."""
-        found = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+    def picture(self, path: Path, *, whole: bool = True) -> None:
+        """A PNG of the whole page, or of what the window shows."""
+        found = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(found["data"]))
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:

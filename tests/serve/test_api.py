@@ -158,7 +158,12 @@ def test_the_description_is_complete(proxy: Running) -> None:
     for path, methods in described["paths"].items():
         for operation in methods.values():
             assert operation["summary"], path
-            assert "422" in operation["responses"]
+            refusals = {s: r for s, r in operation["responses"].items() if s > "400"}
+            assert {"403", "421", "500"} <= set(refusals), path
+            assert all(set(r["content"]) == {"application/problem+json"} for r in refusals.values())
+            takes_values = "parameters" in operation or "requestBody" in operation
+            assert ("422" in refusals) is takes_values, path
+            assert ("401" in refusals) is ("security" in operation), path
 
 
 def test_problem_types_can_be_looked_up(proxy: Running) -> None:

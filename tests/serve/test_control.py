@@ -99,6 +99,24 @@ def test_a_migration_decided_over_http(migrating: Running) -> None:
     assert "rehearsed" in whats
 
 
+def test_the_end_is_the_end(migrating: Running) -> None:
+    """After finalize every decision is refused in words, and nothing is left wanted that cannot come."""
+    migrate_to_shadow(migrating)
+    search_until_ready(migrating)
+    assert migrating.decide("cutover").status_code == 200
+    assert migrating.decide("finalize", why="a month without trouble").json()["phase"] == "final"
+    for action, more in (("rollback", {}), ("ramp", {"share": 0.5}), ("rehearse", {}),
+                         ("mirror-rate", {"rate": 0.5}), ("finalize", {})):  # fmt: skip
+        refused = migrating.decide(action, **more)
+        assert refused.status_code == 409, (action, refused.text)
+    status = migrating.client.get("/v1/status").json()
+    assert status["wanted"] == "postgresql"
+    assert status["waiting_for"] == []
+    assert "is over" in status["may_flip"]
+    found = migrating.client.post("/v1/search", json={"vector": [1.0] * DIMENSION}).json()
+    assert found["store"] == "postgresql"
+
+
 def test_a_wish_waits_when_told_to(migrating: Running) -> None:
     """With `wait` an early cutover is taken on, says what it waits for, and comes true by itself."""
     migrate_to_shadow(migrating)
@@ -115,3 +133,27 @@ def test_a_wish_waits_when_told_to(migrating: Running) -> None:
         return bool(migrating.client.get("/v1/status").json()["phase"] == "postgresql")
 
     eventually(flipped, within_s=20)
+
+
+def test_before_the_backfill_nothing_speaks_against_a_flip_but_its_time_has_not_come(
+    migrating: Running,
+) -> None:
+    """A table that was never filled does not lag: the verdict is undecided, not hold."""
+    eventually(lambda: migrating.migration.postgresql.standing.state == "empty")
+    record = {"id": "a", "vector": [1.0] * DIMENSION}
+    assert migrating.client.post("/v1/records", json={"records": [record]}).status_code == 200
+
+    def status() -> dict[str, object]:
+        return dict(migrating.client.get("/v1/status").json())
+
+    head = migrating.migration.journal.head()
+    stale_s = migrating.migration.settings.router.staleness_ms_max / 1e3
+    lag = migrating.migration.lag
+    eventually(lambda: (lag.oldest_unapplied_ms(head - 1) or 0) > stale_s * 1e3)
+    found = status()
+    assert (found["phase"], found["verdict"]) == ("faiss", "undecided")
+    assert "holds no copy" in str(found["may_flip"])
+    conditions = {
+        one["name"]: one for one in migrating.client.get("/v1/report").json()["conditions"]
+    }
+    assert conditions["PostgreSQL is level with the journal"]["met"] is False

@@ -74,6 +74,9 @@ def test_writes_survive_kill_9(tmp_path: Path) -> None:
             process = start()
         for writer in writers:
             writer.join(120)
+        store = RemoteStore(f"http://127.0.0.1:{port}", retry_ms=60_000)
+        found = {record.id for record in store.scan(limit=2 * WRITES)}
+        store.close()
     finally:
         process.kill()
         process.wait()
@@ -86,3 +89,4 @@ def test_writes_survive_kill_9(tmp_path: Path) -> None:
     journal.close()
     assert len(written) == WRITES, "a retried write was made twice, or one was lost"
     assert dict(written) == acknowledged
+    assert found == set(acknowledged)

@@ -67,6 +67,8 @@ def test_k_and_batches_are_bounded(guarded: Running) -> None:
         {"vector": VECTOR, "filter": {"a\0": 1}},
         {"vector": VECTOR, "timeout_ms": -1},
         {"vector": VECTOR, "min_seq": -1},
+        {"vector": VECTOR, "k": "5"},
+        {"vector": [*VECTOR[:-1], "1"]},
     ],
     ids=str,
 )
@@ -87,6 +89,20 @@ def test_numbers_that_are_none_are_refused(proxy: Running, number: str) -> None:
     assert refused.status_code == 422
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 200_000, b'{"vector": "\xff\xfe"}', b'{"vector": [' + b"9" * 6_000 + b"]}"],
+    ids=["deep", "not UTF-8", "long number"],
+)
+def test_what_a_parser_chokes_on_is_refused(proxy: Running, body: bytes) -> None:
+    """Nesting without end, other encodings and numbers of thousands of digits are a 422 with words."""
+    refused = proxy.client.post(
+        "/v1/search", content=body, headers={"content-type": "application/json"}
+    )
+    assert (refused.status_code, kind(refused)) == (422, "invalid-input")
+    assert "cannot be read as JSON" in refused.json()["detail"]
+
+
 def test_text_that_utf8_cannot_encode_is_refused(proxy: Running) -> None:
     """A lone surrogate in metadata is refused, and the refusal itself can be sent."""
     record = '{"id": "a", "vector": [1,1,1,1,1,1,1,1], "metadata": {"\\ud800": "\\udfff"}}'
@@ -104,8 +120,15 @@ def test_other_types_and_addresses_are_refused(proxy: Running) -> None:
     assert (form.status_code, kind(form)) == (415, "unsupported-media-type")
     none = proxy.client.get("/v1/nowhere")
     assert (none.status_code, kind(none)) == (404, "not-found")
+    broken = proxy.client.post(
+        "/v1/search", content=b'{"vector": [1,', headers={"content-type": "application/json"}
+    )
+    assert "no JSON from character" in broken.json()["detail"]
     method = proxy.client.delete("/v1/search")
     assert (method.status_code, kind(method)) == (405, "method-not-allowed")
+    assert method.headers["allow"] == "POST"
+    assert proxy.client.delete("/v1/records").headers["allow"] == "GET, POST"
+    assert proxy.client.post("/static/page.js").headers["allow"] == "GET"
 
 
 def test_a_deadline_is_passed_through(proxy: Running) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import structlog
+from psycopg import conninfo
 
-from shadow.config import Settings
+from shadow.config import Settings, load_settings
+from shadow.serve.problems import Problem
 from shadow.serve.security import Callers, Tokens
+from shadow.serve.server import listening, serve
 from tests.serve.running import (
     CONTROL_TOKEN,
     DIMENSION,
     WRITE_TOKEN,
     Running,
+    eventually,
+    migrate_to_shadow,
     running,
     settings_for,
 )
@@ -89,6 +95,48 @@ def test_tokens_must_be_readable_and_long(tmp_path: Path) -> None:
             Tokens.of(Settings.model_validate({"serve": section}).serve)
 
 
+def test_tokens_come_from_the_environment_too() -> None:
+    """As every setting does; the file is named in the same way."""
+    environment = {
+        "SHADOW_SERVE__WRITE_TOKEN": WRITE_TOKEN,
+        "SHADOW_SERVE__CONTROL_TOKEN": CONTROL_TOKEN,
+    }
+    tokens = Tokens.of(load_settings(environment=environment).serve)
+    tokens.check_write(WRITE_TOKEN)
+    tokens.check_control(CONTROL_TOKEN)
+    with pytest.raises(Problem, match="token"):
+        tokens.check_control(WRITE_TOKEN)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the function made for it, over texts of equal length, however long the given token is."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("shadow.serve.security.hmac.compare_digest", compare)
+    tokens = Tokens.of(Settings.model_validate({"serve": {"control_token": CONTROL_TOKEN}}).serve)
+    for given in ("x", CONTROL_TOKEN[:-1], CONTROL_TOKEN + "x", "y" * 10_000):
+        with pytest.raises(Problem):
+            tokens.check_control(given)
+    tokens.check_control(CONTROL_TOKEN)
+    assert len(compared) == 5
+    assert {len(one) == len(other) == 32 for one, other in compared} == {True}
+
+
+def test_a_decision_must_name_the_route_it_was_taken_on(guarded: Running) -> None:
+    """Without the version of the route there is no decision, whatever else is right."""
+    for action, more in (("cutover", {}), ("rollback", {}), ("ramp", {"share": 0.5}),
+                         ("rehearse", {}), ("finalize", {}), ("mirror-rate", {"rate": 0.5})):  # fmt: skip
+        refused = guarded.client.post(
+            f"/v1/control/{action}", json={"why": "x", **more}, headers=bearer(CONTROL_TOKEN)
+        )
+        assert refused.status_code == 422
+        assert "route_version" in refused.json()["detail"]
+
+
 def test_tokens_are_not_in_the_settings_text() -> None:
     """Printing the settings shows no token."""
     settings = Settings.model_validate({"serve": {"write_token": SECRET, "control_token": SECRET}})
@@ -140,6 +188,23 @@ def test_every_response_has_the_security_headers(proxy: Running) -> None:
         assert "server" not in response.headers
 
 
+def test_a_proxy_that_is_open_to_the_network_says_so(tmp_path: Path) -> None:
+    """Before it listens; a token that is too short keeps it from opening anything at all."""
+    settings = settings_for(tmp_path / "state", serve={"host": "0.0.0.0", "write_token": "short"})
+    with pytest.raises(ConfigurationError, match="shorter than 16"):
+        serve(settings, on_ready=lambda _: None)
+    assert not (tmp_path / "state").exists()
+    taken = settings_for(tmp_path / "state", serve={"host": "0.0.0.0", "port": 0})
+    with listening("0.0.0.0", 0) as busy:
+        section = taken.serve.model_copy(update={"port": busy.getsockname()[1]})
+        with (
+            structlog.testing.capture_logs() as logs,
+            pytest.raises(ConfigurationError, match="cannot listen"),
+        ):
+            serve(taken.model_copy(update={"serve": section}), on_ready=lambda _: None)
+    assert [entry["event"] for entry in logs] == ["reads_are_open"]
+
+
 def test_the_page_has_no_inline_code_and_no_foreign_asset(proxy: Running) -> None:
     """Nothing on the page needs an exception from the policy, and all addresses are our own."""
     page = proxy.client.get("/").text
@@ -147,6 +212,10 @@ def test_the_page_has_no_inline_code_and_no_foreign_asset(proxy: Running) -> Non
     assert " style=" not in page
     assert " onclick" not in page
     assert page.count("<script") == 1
+    # Nothing moves by itself, so there is nothing to still for who prefers that.
+    style = proxy.client.get("/static/page.css").text
+    assert "animation" not in style
+    assert "transition" not in style
     for text in (page, proxy.client.get("/static/page.js").text):
         assert "https://" not in text
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
@@ -176,6 +245,41 @@ def test_decisions_are_in_the_audit_log(guarded: Running) -> None:
     assert entry.who == "Chisomo (over HTTP from 127.0.0.1)"
     assert entry.why == "less load"
     assert "25%" in entry.what
+
+
+def test_nothing_planted_comes_out_of_a_migration(
+    postgresql_dsn: str, fresh_table: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same while queries are mirrored and compared, PostgreSQL is asked and decisions are taken:
+    no vector, filter, label, record text, token or password in any log, metric, status or page."""
+    password = conninfo.conninfo_to_dict(postgresql_dsn)["password"]
+    assert isinstance(password, str)
+    settings = settings_for(
+        tmp_path / "state",
+        postgresql={"dsn": postgresql_dsn, "table": fresh_table},
+        serve={"control_token": CONTROL_TOKEN},
+    )
+    vector = np.random.default_rng(5).normal(size=DIMENSION).astype("<f4")
+    letters = base64.b64encode(vector.tobytes()).decode()
+    planted = [password, "planted-label", "planted-filter", "planted-text", letters, CONTROL_TOKEN,
+               f"{vector[0]}"[:9]]  # fmt: skip
+    with structlog.testing.capture_logs() as logs, running(settings) as proxy:
+        migrate_to_shadow(proxy)
+        record = {"id": "a", "vector_base64": letters, "text": "planted-text",
+                  "metadata": {"planted-filter": "planted-filter"}}  # fmt: skip
+        assert proxy.client.post("/v1/records", json={"records": [record]}).status_code == 200
+        question = {"vector_base64": letters, "filter": {"planted-filter": "planted-filter"},
+                    "label": "planted-label"}  # fmt: skip
+        for _ in range(20):
+            assert proxy.client.post("/v1/search", json=question).status_code == 200
+        eventually(lambda: any(entry["event"] == "comparison" for entry in logs))
+        proxy.decide("cutover", why="too early")
+        proxy.decide("mirror-rate", rate=0.5)
+        told = [proxy.client.get(path).text for path in
+                ("/", "/report", "/metrics", "/v1/status", "/v1/report", "/openapi.json")]  # fmt: skip
+    for text in (*told, json.dumps(logs, default=str), "".join(capfd.readouterr())):
+        for secret in planted:
+            assert secret not in text, secret
 
 
 def test_nothing_planted_comes_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

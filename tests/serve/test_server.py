@@ -18,13 +18,16 @@ from tests.serve.running import DIMENSION, NOWHERE, eventually
 
 
 @contextmanager
-def served(directory: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(
+    directory: Path, *, control_token: str = ""
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The command, and the address that it says it serves at."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SHADOW_")},
         "SHADOW_STATE_DIRECTORY": str(directory / "state"),
         "SHADOW_FAISS__DIMENSION": str(DIMENSION),
         "DATABASE_URL": NOWHERE,
+        **({"SHADOW_SERVE__CONTROL_TOKEN": control_token} if control_token else {}),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "shadow", "serve", "--port", "0"],

@@ -16,6 +16,7 @@ from shadow.cli import app
 from shadow.config import Settings, load_settings
 from shadow.settings_reference import as_markdown, as_toml
 from tests.commands_page import page
+from vectorstore.postgres.schema import PGVECTOR_MIN
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -85,10 +86,62 @@ def test_every_command_teaches() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(path: Path) -> None:
-    """Relative links name files that exist."""
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
-        if "://" not in target and not target.startswith("mailto:"):
-            assert (path.parent / target).exists(), target
+    """Relative links name files that exist, and their anchors headings that are there."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors_of(file), target
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The anchors that a page's headings get: small letters, hyphens for spaces, no punctuation."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to every page of the folder."""
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert linked == {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_name_commands_and_settings_that_exist(path: Path) -> None:
+    """What stands in code type as `shadow X` is a command, and as `section.name` a setting."""
+    text = path.read_text()
+    commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"`shadow ([a-z][a-z-]*)", text)) <= commands
+    sections = {
+        name: set(field.annotation.model_fields)
+        for name, field in Settings.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+    }
+    for section, name in re.findall(rf"`({'|'.join(sections)})\.([a-z0-9_]+)", text):
+        # Files that are named like a section.
+        if f"{section}.{name}" not in ("journal.db", "postgresql.copy"):
+            assert name in sections[section], f"{section}.{name}"
+
+
+def test_every_alert_is_explained() -> None:
+    """Who is woken by an alert finds it by its name in docs/what-if.md."""
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "config/prometheus-alerts.yml").read_text())
+    assert alerts
+    told = (ROOT / "docs/what-if.md").read_text()
+    assert [name for name in alerts if f"`{name}`" not in told] == []
+
+
+def test_pages_ask_for_the_pgvector_that_the_store_asks_for() -> None:
+    """One version in every document: the one below which a server is refused."""
+    least = ".".join(map(str, PGVECTOR_MIN))
+    for path in PAGES:
+        for named in re.findall(r"pgvector (\d+\.\d+) or newer", path.read_text()):
+            assert named == least, path.name
+    assert f"pgvector {least} or newer" in (ROOT / "docs/managed-postgresql.md").read_text()
+    assert f"pgvector {least} or newer" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_names_commands_that_exist() -> None:

@@ -25,7 +25,7 @@ function follow() {
     part("seen").textContent =
       "Seen " + new Date(status.at * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
     document.title = `${status.verdict.toUpperCase()}, ${status.phase}`;
-    announce(`Phase ${status.phase}, ${status.primary} answers. The verdict is ${status.verdict}.`);
+    announce(`Phase ${status.phase}, ${status.primary} answers. The verdict is ${status.verdict}. ${status.may_flip}`);
     renderActions();
   });
 }
@@ -33,9 +33,12 @@ function follow() {
 // What is open stays open, and nothing is taken from under the keyboard.
 function replace(panel, html) {
   if (panel === null || panel.contains(document.activeElement)) return;
-  const opened = [...panel.querySelectorAll("details")].map((one) => one.open);
+  const named = (one) =>
+    [one.closest("figure")?.querySelector("figcaption"), one.querySelector("summary")]
+      .map((part) => part?.textContent).join(": ");
+  const opened = new Set([...panel.querySelectorAll("details[open]")].map(named));
   panel.innerHTML = html;
-  panel.querySelectorAll("details").forEach((one, place) => { one.open = opened[place] || false; });
+  panel.querySelectorAll("details").forEach((one) => { one.open = opened.has(named(one)); });
 }
 
 function announce(text) {
@@ -123,7 +126,10 @@ async function confirm(event) {
     });
     const answer = await response.json();
     if (!response.ok) {
+      // The newer reason stands alone, where it can be seen.
+      part("dialog-refused").textContent = "";
       part("dialog-error").textContent = answer.detail;
+      part("dialog-error").scrollIntoView({ block: "nearest" });
       return;
     }
     const waits = answer.waiting_for.length ? ` It waits for: ${answer.waiting_for.join("; ")}.` : "";

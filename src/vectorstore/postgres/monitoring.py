@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.store import PostgresStore
@@ -30,15 +31,18 @@ _SIZES = """
            coalesce(s.n_live_tup, 0), coalesce(s.n_dead_tup, 0),
            coalesce(io.heap_blks_hit + io.idx_blks_hit + coalesce(io.toast_blks_hit, 0), 0),
            coalesce(io.heap_blks_read + io.idx_blks_read + coalesce(io.toast_blks_read, 0), 0),
-           extract(epoch FROM now() - greatest(s.last_vacuum, s.last_autovacuum))::float8
+           extract(epoch FROM now() - greatest(s.last_vacuum, s.last_autovacuum))::float8,
+           coalesce(s.n_tup_ins, 0), coalesce(s.n_tup_upd, 0), coalesce(s.n_tup_del, 0)
     FROM pg_class c
     LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
     LEFT JOIN pg_statio_all_tables io ON io.relid = c.oid
     WHERE c.oid = to_regclass(quote_ident(%(table)s))
 """
 
+# pg_stat_activity hides the kind of other accounts' sessions from a plain one, which would count its own
+# alone; this number is everybody's to see.
 _SERVER = """
-    SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+    SELECT (SELECT sum(numbackends)::int FROM pg_stat_database),
            current_setting('max_connections')::int,
            pg_size_bytes(current_setting('shared_buffers')),
            pg_size_bytes(current_setting('work_mem')),
@@ -52,10 +56,20 @@ _BUILD = """
     FROM pg_stat_progress_create_index WHERE relid = to_regclass(quote_ident(%s))
 """
 
+# Settings that only an administrator may see are absent from pg_settings for others.
+_COUNTING = """
+    SELECT (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+            WHERE e.extname = 'pg_stat_statements'),
+           EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements'),
+           (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries')
+"""
+
 _STATEMENTS = """
     SELECT left(regexp_replace(query, '\\s+', ' ', 'g'), %s), calls, mean_exec_time, max_exec_time
-    FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+    FROM {}.pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
     WHERE d.datname = current_database() AND query LIKE %s
+      -- What made the table ran once and is over; it would crowd out what runs all day.
+      AND query !~* '^\\s*(create|alter|drop|vacuum|analyze|reindex|grant)\\M'
     ORDER BY total_exec_time DESC LIMIT %s
 """
 
@@ -84,8 +98,10 @@ class Monitoring:
     """The server and our table at one moment.
 
     ``cache_hit_share`` is ``None`` while too little was read. ``vacuum_age_s``: since the last vacuum,
-    ``None`` if there was none. ``statements`` is ``None`` without pg_stat_statements.
-    ``build_memory_bytes``: what an index build of ours is given.
+    ``None`` if there was none. ``rows_inserted``, ``rows_updated`` and ``rows_deleted``: since the
+    server's statistics began. ``statements`` is ``None`` where pg_stat_statements does not count them,
+    and ``statements_absent`` says why and how to get them. ``build_memory_bytes``: what an index build
+    of ours is given.
     """
 
     table_bytes: int
@@ -96,6 +112,9 @@ class Monitoring:
     dead_rows: int
     cache_hit_share: float | None
     vacuum_age_s: float | None
+    rows_inserted: int
+    rows_updated: int
+    rows_deleted: int
     connections: int
     connections_max: int
     shared_buffers_bytes: int
@@ -103,6 +122,7 @@ class Monitoring:
     build_memory_bytes: int
     build: IndexBuild | None
     statements: tuple[Statement, ...] | None
+    statements_absent: str | None
 
 
 def monitor(store: PostgresStore) -> Monitoring:
@@ -118,6 +138,7 @@ def monitor(store: PostgresStore) -> Monitoring:
         assert sizes is not None
         assert server is not None
         hit, read = int(sizes[5]), int(sizes[6])
+        statements = _statements(connection, table)
         return Monitoring(
             table_bytes=sizes[0],
             indexes_bytes=sizes[1],
@@ -127,29 +148,48 @@ def monitor(store: PostgresStore) -> Monitoring:
             dead_rows=sizes[4],
             cache_hit_share=hit / (hit + read) if hit + read >= READS_MIN else None,
             vacuum_age_s=sizes[7],
+            rows_inserted=sizes[8],
+            rows_updated=sizes[9],
+            rows_deleted=sizes[10],
             connections=server[0],
             connections_max=server[1],
             shared_buffers_bytes=server[2],
             work_mem_bytes=server[3],
             build_memory_bytes=server[4],
             build=None if build is None else IndexBuild(*build),
-            statements=_statements(connection, table),
+            statements=None if isinstance(statements, str) else statements,
+            statements_absent=statements if isinstance(statements, str) else None,
         )
 
     return store.read(look, timeout_ms=TIMEOUT_MS)
 
 
-def _statements(connection: BoundedConnection, table: str) -> tuple[Statement, ...] | None:
-    """Our statements, or None where the extension is absent, not loaded or not ours to read."""
-    found = connection.execute("SELECT to_regclass('pg_stat_statements')").fetchone()
-    if found is None or found[0] is None:
-        return None
+def _statements(connection: BoundedConnection, table: str) -> tuple[Statement, ...] | str:
+    """Our statements; or, where they are not counted, why and what to do."""
+    row = connection.execute(_COUNTING).fetchone()
+    assert row is not None
+    schema, available, libraries = row
+    preload = (
+        "add pg_stat_statements to shared_preload_libraries, restart the server, and run "
+        "CREATE EXTENSION pg_stat_statements in this database"
+    )
+    if schema is None:
+        if not available:
+            return (
+                "this server has no pg_stat_statements; it comes with PostgreSQL's contrib package"
+            )
+        if libraries is not None and "pg_stat_statements" in libraries:
+            return "run CREATE EXTENSION pg_stat_statements in this database"
+        return preload
+    query = sql.SQL(_STATEMENTS).format(sql.Identifier(schema))
     try:
         rows = connection.execute(
-            _STATEMENTS, (STATEMENT_CHARACTERS_MAX, f"%{table}%", STATEMENTS_SHOWN)
+            query, (STATEMENT_CHARACTERS_MAX, f"%{table}%", STATEMENTS_SHOWN)
         ).fetchall()
+    except psycopg.errors.ObjectNotInPrerequisiteState:
+        return f"pg_stat_statements is created but not loaded: {preload}"
     except psycopg.Error:
-        return None
+        return "this role may not read pg_stat_statements: GRANT pg_read_all_stats TO it"
     return tuple(Statement(*row) for row in rows)
 
 

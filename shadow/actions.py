@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shadow.core.phases import Phase
 
-__all__ = ["Action", "actions"]
+__all__ = ["Action", "actions", "may_flip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,10 @@ def actions(status: Mapping[str, Any]) -> tuple[Action, ...]:
     phase = Phase(status["phase"])
     opened = list(status["open"])
     latch, verify = status["latch"], status["verify"]
-    missing = "; ".join(([f"an automatic rollback is latched: {latch}"] if latch else []) + opened)
+    latched = [f"an automatic rollback is latched: {latch}"] if latch else []
+    away = status["stores"]["postgresql"]["state"] == "unavailable"
+    unreachable = ["PostgreSQL cannot be reached"] if away else []
+    missing = "; ".join(latched + unreachable + opened)
     final = "The migration is final." if phase is Phase.FINAL else ""
     answers = "PostgreSQL answers already." if phase is Phase.POSTGRESQL else ""
     copied = "" if phase is not Phase.FAISS else "PostgreSQL holds no copy yet: backfill first."
@@ -43,7 +46,7 @@ def actions(status: Mapping[str, Any]) -> tuple[Action, ...]:
                 "Queries are mirrored to FAISS from then on.",
             ),
             final or answers or copied or (f"Not yet: {missing}." if missing else ""),
-            forcible=not (final or answers or copied or latch),
+            forcible=not (final or answers or copied or latch or away),
         ),
         Action(
             "rollback",
@@ -109,3 +112,26 @@ def actions(status: Mapping[str, Any]) -> tuple[Action, ...]:
             ),
         ),
     )
+
+
+def may_flip(status: Mapping[str, Any], found: Sequence[Action]) -> str:
+    """Whether one may flip at this moment, in a sentence to be read from afar."""
+    phase = Phase(status["phase"])
+    if phase is Phase.FINAL:
+        return "The migration is over: PostgreSQL answers alone."
+    if status["rehearsing"]:
+        return "A rehearsal is under way: PostgreSQL answers for a moment."
+    if phase is Phase.POSTGRESQL:
+        return "PostgreSQL answers. You may roll back at any time."
+    if status["latch"]:
+        return "Do not flip: an automatic rollback is latched."
+    if phase is Phase.FAISS:
+        return "Not yet: PostgreSQL holds no copy that follows."
+    cutover = next(action for action in found if action.name == "cutover")
+    if not cutover.refused:
+        return "You may flip to PostgreSQL now."
+    if status["stores"]["postgresql"]["state"] == "unavailable":
+        return "Not now: PostgreSQL cannot be reached."
+    if status["verdict"] == "hold":
+        return "Do not flip: the evidence speaks against it."
+    return "Not yet: there is not enough evidence."
