@@ -24,7 +24,7 @@ from vectorstore.faiss.snapshot import write_snapshot
 __all__ = ["opened", "starting"]
 
 PART = "start"
-SIZES = {"quick": (20_000, 384), "core": (100_000, 384), "full": (100_000, 1_536)}
+SIZES = {"quick": (20_000, 1_536), "core": (100_000, 384), "full": (100_000, 1_536)}
 IMPORT_MS_MAX, HELP_MS_MAX = 150.0, 300.0
 MEMORY_MAX = 1.3
 SCAN_ROWS = 1_000
