@@ -154,3 +154,13 @@ def test_the_readme_names_commands_that_exist() -> None:
     assert named <= commands
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"make ([a-z-]+)", blocks)) <= targets
+
+
+def test_the_tests_that_a_page_names_exist() -> None:
+    """What shows a claim can be run."""
+    there = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(r"`(?:tests/\w+/)?(test_\w+\.py)`", path.read_text()):
+            assert name in there, f"{path.name} names {name}"
+        for named in re.findall(r"`(tests/[\w/]+\.py)`", path.read_text()):
+            assert (ROOT / named).exists(), f"{path.name} names {named}"
