@@ -205,7 +205,8 @@ class KillHarness:
                         f"{sum(counts.values())} of {kills} kills in {timeout_s} s"
                     )
                 for life in list(self._lives.values()):
-                    self._step(life, counts)
+                    if sum(counts.values()) < kills:
+                        self._step(life, counts)
                 time.sleep(POLL_S)
         finally:
             for life in self._lives.values():
