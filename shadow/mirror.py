@@ -214,9 +214,10 @@ class Mirror:
         issued = Counter(_judged(observation) for observation in batch)
         counted = (self._offered, self._sampled, self._dropped)
         more = [now - before for now, before in zip(counted, self._told, strict=True)]
-        self._told = counted
         first = _judged(batch[0])
         self._evidence.tally(era, first, offered=more[0], sampled=more[1], dropped=more[2])
+        # Only now: what could not be written down is told with the next batch.
+        self._told = counted
         for judged, n in issued.items():
             self._evidence.tally(era, judged, issued=n)
         results = [self._judge(observation) for observation in batch]
