@@ -22,7 +22,7 @@ from shadow.embedders import Embedder, may_pass
 from shadow.reembedded import ReembeddedTexts
 from vectorstore.durable import sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError
-from vectorstore.faiss.engine import faiss
+from vectorstore.faiss.engine import faiss, write_index
 from vectorstore.faiss.intake.sides import SideRow
 from vectorstore.faiss.store import FaissStore
 from vectorstore.types import Vector
@@ -200,7 +200,7 @@ def _write(
     for part in parts.values():
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-    faiss.write_index(index, str(parts[INDEX_NAME]))
+    write_index(index, parts[INDEX_NAME])
     with parts[RECORDS_NAME].open("w", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(_line(record), ensure_ascii=False) + "\n")

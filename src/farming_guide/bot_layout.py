@@ -60,7 +60,7 @@ def write(
         raise InvalidInput(
             f"{len(chunks)} chunks and vectors of shape {vectors.shape}: one vector a chunk is needed"
         )
-    import faiss
+    from vectorstore.faiss.engine import write_index
 
     index = _index(kind, np.ascontiguousarray(vectors, dtype=np.float32))
     positions = dict(enumerate(dict(chunk) for chunk in chunks))
@@ -72,7 +72,7 @@ def write(
     }
     directory.mkdir(parents=True, exist_ok=True)
     index_aside = index_path.with_suffix(".index.part")
-    faiss.write_index(index, str(index_aside))
+    write_index(index, index_aside)
     metadata_aside = metadata_path.with_suffix(".metadata.part")
     metadata_aside.write_bytes(pickle.dumps(side, protocol=PICKLE_PROTOCOL))
     index_aside.replace(index_path)

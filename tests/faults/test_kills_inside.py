@@ -38,7 +38,7 @@ DECIDING = [
 ]
 INSIDE: dict[str, list[Point]] = {
     "snapshot": [
-        Point(f"{SNAPSHOT}:_write_index", after=True),
+        Point(f"{SNAPSHOT}:write_index", after=True),
         Point(f"{SNAPSHOT}:write_durably", after=True),
         Point(f"{SNAPSHOT}:sync_directory", nth=2),
         Point(f"{SNAPSHOT}:verify_snapshot"),

@@ -6,8 +6,21 @@ The only module that imports FAISS, so that what blocks it or delays it is in on
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
-__all__ = ["faiss"]
+__all__ = ["faiss", "write_index"]
 
 faiss: Any = importlib.import_module("faiss")
+
+WRITE_BYTES = 1 << 20
+
+
+def write_index(index: Any, path: Path) -> None:
+    """The index in a file; raises OSError if the disk takes no more.
+
+    FAISS's own writer of files keeps to itself that the last bytes found no room, and a checksum taken
+    afterwards would be that of a torn file.
+    """
+    with path.open("wb", buffering=WRITE_BYTES) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))

@@ -25,7 +25,7 @@ import orjson
 from vectorstore.durable import make_directory, sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.engine import faiss
+from vectorstore.faiss.engine import faiss, write_index
 from vectorstore.faiss.index import wrapped_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
 from vectorstore.faiss.rows import Rows
@@ -48,8 +48,6 @@ TOMBSTONES_NAME = "tombstones.npy"
 
 _SHARED_MAX = 10_000
 _SHARED_LENGTH_MAX = 100
-WRITE_BYTES = 1 << 20
-
 _ASIDE = ".writing-"
 _DEAD: dict[str, Any] = {"id": "", "text": "", "metadata": {}, "seq": 0}
 _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
@@ -148,7 +146,7 @@ def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore
 
 def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     with store.frozen() as (collection, seq):
-        _write_index(collection.index.faiss_index, aside / INDEX_NAME)
+        write_index(collection.index.faiss_index, aside / INDEX_NAME)
         rows = collection.rows
         dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))
         live_count = len(rows.live)
@@ -182,13 +180,6 @@ def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     write_durably(aside / MANIFEST_NAME, manifest.encoded())
     sync_directory(aside)
     return seq
-
-
-def _write_index(index: Any, path: Path) -> None:
-    """The index in a file. FAISS's own writer of files keeps to itself that the last bytes found no
-    room, and the checksum taken afterwards would be that of a torn file."""
-    with path.open("wb", buffering=WRITE_BYTES) as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def _write_records(path: Path, rows: Iterator[tuple[str, int, str, Any]]) -> bool:
