@@ -10,7 +10,7 @@ martingales of Waudby-Smith and Ramdas, 2024; proof in docs/gate.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,12 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+# Value and how often it was seen, by rising value.
+Rows = Sequence[tuple[float, float]]
 
 BETS = 16
-_FRACTIONS: Floats = np.arange(1, BETS + 1, dtype=np.float64)[:, None] / BETS
+# At most k + 1 values and sixteen bets: plain floats are quicker than arrays.
+_FRACTIONS = tuple(bet / BETS for bet in range(1, BETS + 1))
 _LOG_BETS = math.log(BETS)
 # 2^-40: far below what a report prints, reached in 40 halvings.
 _PRECISION = 2.0**-40
@@ -63,8 +66,11 @@ def log_factors(values: Iterable[float] | Floats, threshold: float) -> Floats:
     column = np.asarray(
         values if isinstance(values, np.ndarray) else list(values), dtype=np.float64
     )
+    _check_threshold(threshold)
+    fractions = np.array(_FRACTIONS)[:, None]
+    # The last bet stakes everything: a value of 0 ends it, which is -inf and meant.
     with np.errstate(divide="ignore"):
-        return _factors(column, threshold)
+        return np.asarray(np.log1p(fractions * (column / threshold - 1.0)))
 
 
 def log_evidence(counts: Mapping[float, int], threshold: float) -> float:
@@ -73,9 +79,7 @@ def log_evidence(counts: Mapping[float, int], threshold: float) -> float:
     Raises InvalidInput for values outside [0, 1] or negative counts, ConfigurationError for a
     threshold that is not between 0 and 1.
     """
-    values, times = _arrays(counts)
-    with np.errstate(divide="ignore"):
-        return _log_evidence(values, times, threshold)
+    return _log_evidence(_rows(counts), threshold)
 
 
 def passes(counts: Mapping[float, int], threshold: float, alpha: float) -> bool:
@@ -89,16 +93,13 @@ def lower_bound(counts: Mapping[float, int], alpha: float) -> float:
     The evidence falls as the threshold rises, because every factor is a function of value/threshold
     that does; so ``passes(counts, m, alpha)`` is ``m <= lower_bound(counts, alpha)``.
     """
-    values, times = _arrays(counts)
-    with np.errstate(divide="ignore"):
-        return _lower_bound(values, times, alpha)
+    return _lower_bound(_rows(counts), alpha)
 
 
 def upper_bound(counts: Mapping[float, int], alpha: float) -> float:
     """The bound of :func:`lower_bound` seen from above: the mean of 1 - value exceeds 1 - bound."""
-    values, times = _arrays(counts)
-    with np.errstate(divide="ignore"):
-        return 1.0 - _lower_bound(1.0 - values, times, alpha)
+    complement = [(1.0 - value, times) for value, times in reversed(_rows(counts))]
+    return 1.0 - _lower_bound(complement, alpha)
 
 
 def queries_needed(counts: Mapping[float, int], threshold: float, alpha: float) -> int | None:
@@ -107,23 +108,21 @@ def queries_needed(counts: Mapping[float, int], threshold: float, alpha: float) 
     Without any observation: what a run of perfect ones takes, the least there can be. None if the
     mean is at or below the threshold, or so near above it that even the smallest bet loses.
     """
-    values, times = _arrays(counts)
+    rows = _rows(counts)
     target = _log_target(alpha)
-    queries = float(times.sum())
-    with np.errstate(divide="ignore"):
-        if queries == 0.0:
-            values, shares = np.ones(1), np.ones(1)
-        else:
-            if _log_evidence(values, times, threshold) >= target:
-                return 0
-            shares = times / queries
-        growth = _weighted(values, shares, threshold)
-    if growth.max() <= 0.0:
+    queries = math.fsum(times for _, times in rows)
+    if not rows:
+        growth = _weighted([(1.0, 1.0)], threshold)
+    else:
+        if _log_evidence(rows, threshold) >= target:
+            return 0
+        growth = _weighted([(value, times / queries) for value, times in rows], threshold)
+    if max(growth) <= 0.0:
         return None
 
     # Convex in n, 0 at n = 0 and below the target at the present count: it crosses once.
     def reached(more: int) -> bool:
-        return _log_mean_exp(growth * (queries + more)) >= target
+        return _log_mean_exp([each * (queries + more) for each in growth]) >= target
 
     most = 1
     while not reached(most):
@@ -140,48 +139,46 @@ def queries_needed(counts: Mapping[float, int], threshold: float, alpha: float) 
     return most
 
 
-def _arrays(counts: Mapping[float, int]) -> tuple[Floats, Floats]:
+def _rows(counts: Mapping[float, int]) -> list[tuple[float, float]]:
     # Sorted, so that equal counts give bit-equal evidence in whatever order they were merged.
     rows = sorted(counts.items())
-    values = np.array([value for value, _ in rows], dtype=np.float64)
-    times = np.array([n for _, n in rows], dtype=np.float64)
-    if rows and not (values[0] >= 0.0 and values[-1] <= 1.0 and not np.isnan(values).any()):
-        raise InvalidInput(
-            f"the values of a bounded figure lie in [0, 1]; got {rows[0][0]!r} to {rows[-1][0]!r}"
-        )
-    if rows and times.min() < 0.0:
-        raise InvalidInput("a count of observations is negative; counts only ever grow")
-    seen = times > 0.0
-    return values[seen], times[seen]
+    for value, n in rows:
+        # Written so that a NaN is refused.
+        if not 0.0 <= value <= 1.0:
+            raise InvalidInput(f"the values of a bounded figure lie in [0, 1]; got {value!r}")
+        if n < 0:
+            raise InvalidInput("a count of observations is negative; counts only ever grow")
+    return [(value, float(n)) for value, n in rows if n]
 
 
-def _factors(values: Floats, threshold: float) -> Floats:
-    """To be called where a division by zero is no warning: the last bet stakes everything, so a value
-    of 0 ends it, which is -inf and meant."""
+def _weighted(rows: Rows, threshold: float) -> list[float]:
+    """The log wealth of each bet."""
     _check_threshold(threshold)
-    return np.asarray(np.log1p(_FRACTIONS * (values / threshold - 1.0)))
+    steps = [(value / threshold - 1.0, times) for value, times in rows]
+    wealths = []
+    for fraction in _FRACTIONS:
+        wealth = 0.0
+        for step, times in steps:
+            stake = fraction * step
+            # The last bet stakes everything: a value of 0 ends it.
+            wealth += times * math.log1p(stake) if stake > -1.0 else -math.inf
+        wealths.append(wealth)
+    return wealths
 
 
-def _weighted(values: Floats, weights: Floats, threshold: float) -> Floats:
-    # Weights are above 0, so a factor of -inf stays -inf and never turns into NaN.
-    return np.asarray(_factors(values, threshold) @ weights)
+def _log_evidence(rows: Rows, threshold: float) -> float:
+    return _log_mean_exp(_weighted(rows, threshold))
 
 
-def _log_evidence(values: Floats, times: Floats, threshold: float) -> float:
-    return _log_mean_exp(_weighted(values, times, threshold))
+def _log_mean_exp(logs: Sequence[float]) -> float:
+    peak = max(logs)
+    return peak + math.log(sum([math.exp(log - peak) for log in logs])) - _LOG_BETS
 
 
-def _log_mean_exp(logs: Floats) -> float:
-    # Sixteen numbers: plain floats are quicker than arrays.
-    terms = logs.tolist()
-    peak = max(terms)
-    return float(peak + math.log(sum(math.exp(term - peak) for term in terms)) - _LOG_BETS)
-
-
-def _lower_bound(values: Floats, times: Floats, alpha: float) -> float:
+def _lower_bound(rows: Rows, alpha: float) -> float:
     target = _log_target(alpha)
-    total = float(times.sum())
-    low, high = 0.0, float(values @ times) / total if total else 0.0
+    total = math.fsum(times for _, times in rows)
+    low, high = 0.0, math.fsum(value * times for value, times in rows) / total if total else 0.0
     if high <= 0.0:
         return 0.0
     # At the observed mean itself the evidence is at most 1 (log1p is concave): a bracket. Evidence
@@ -197,7 +194,7 @@ def _lower_bound(values: Floats, times: Floats, alpha: float) -> float:
             middle = low + (high - low) * above / (above - below)
             # Half the precision inside the bracket, so that both of its ends come near.
             middle = min(max(middle, low + _PRECISION / 2), high - _PRECISION / 2)
-        found = _log_evidence(values, times, middle) - target
+        found = _log_evidence(rows, middle) - target
         if found >= 0.0:
             low, above, below = middle, found, below / 2.0 if rose else below
             rose, fell = True, False
