@@ -33,7 +33,6 @@ __all__ = ["mirroring"]
 PART = "mirror"
 OPEN_LOOP_PER_S = 200
 SETTLE_S = 2.5
-SECONDS_TO_RISE_MAX = 30
 
 
 def mirroring(bench: Bench) -> None:
@@ -44,6 +43,9 @@ def mirroring(bench: Bench) -> None:
         with router(bench.directory, data, network.dsn, backfilled=True, **sections) as routed:
             _overhead(bench, data, routed)
             _closed_loop(bench, data, routed, (1.08, 3.0), 0.97)
+        # No budget: here every query is to be mirrored.
+        sections |= {"mirror": {"cpu_share_max": 1.0}}
+        with router(bench.directory, data, network.dsn, backfilled=True, **sections) as routed:
             _open_loop(bench, data, routed, network.order)
     larger = bench.data(bench.scale.sizes[1][0], 1536)
     with router(bench.directory, larger, bench.dsn, backfilled=True) as routed:
@@ -88,7 +90,7 @@ def _closed_loop(
     off, on = Timings(), Timings()
     before = None
     compared = Tally()
-    for turn in range(bench.scale.rounds(4)):
+    for turn in range(bench.scale.rounds(8)):
         for mirrored in (False, True) if turn % 2 == 0 else (True, False):
             set_mirror_rate(routed, 1.0 if mirrored else 0.0)
             side = Side(lambda n: routed.search(queries[n % count]))
@@ -98,7 +100,7 @@ def _closed_loop(
                 drain(routed)
                 before = _tally(routed)
                 set_mirror_rate(routed, 1.0)
-            found = interleave({"side": side}, rounds=1, block_s=3.0)["side"]
+            found = interleave({"side": side}, rounds=1, block_s=1.5)["side"]
             if mirrored and before is not None:
                 set_mirror_rate(routed, 0.0)
                 drain(routed)
@@ -136,8 +138,7 @@ def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str
     ways = ("off", "all mirrored", "shadow hangs", "shadow refuses")
     found = {way: Timings() for way in ways}
     tallies = {way: Tally() for way in ways}
-    _let_rate_rise(routed, queries)
-    for turn in range(bench.scale.rounds(5)):
+    for turn in range(bench.scale.rounds(9)):
         for way in ways if turn % 2 == 0 else reversed(ways):
             order({"shadow hangs": "hang", "shadow refuses": "refuse"}.get(way, "serve"))
             set_mirror_rate(routed, 0.0 if way == "off" else 1.0)
@@ -165,16 +166,6 @@ def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str
                100 * tally.resolved / max(1, tally.offered), "%", target="100 %",
                met=tally.resolved == tally.offered)
     )  # fmt: skip
-
-
-def _let_rate_rise(routed: Router, queries: list[Query]) -> None:
-    """Ask at the open loop's pace until the budget, cut by the closed loop, allows every query."""
-    set_mirror_rate(routed, 1.0)
-    with ThreadPoolExecutor(8) as pool:
-        for _ in range(SECONDS_TO_RISE_MAX):
-            if routed._mirror.rate_share >= 1.0:
-                break
-            asyncio.run(_asked(routed, queries, 1.0, pool))
 
 
 async def _asked(

@@ -211,11 +211,13 @@ class Mirror:
     def _work(self, batch: list[Observation]) -> None:
         era = self._era()
         # A batch may straddle a flip: each observation is issued to the store that it judges.
+        first = _judged(batch[0])
         issued = Counter(_judged(observation) for observation in batch)
         counted = (self._offered, self._sampled, self._dropped)
         more = [now - before for now, before in zip(counted, self._told, strict=True)]
-        first = _judged(batch[0])
-        self._evidence.tally(era, first, offered=more[0], sampled=more[1], dropped=more[2])
+        self._evidence.tally(
+            era, first, offered=more[0], sampled=more[1], dropped=more[2], issued=issued.pop(first)
+        )
         # Only now: what could not be written down is told with the next batch.
         self._told = counted
         for judged, n in issued.items():
