@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
+from shadow.core.phases import POSTGRESQL
 from shadow.evidence_view import (
     LIVE,
     REPLAY,
@@ -185,7 +186,12 @@ class EvidenceBook(EvidenceView):
         if distinct_queries(connection, era, source) < QUERIES_COUNTED_MAX:
             connection.executemany(
                 "INSERT OR IGNORE INTO queries VALUES (?, ?, ?)",
-                [(era, source, one.query_digest) for one in batch if "recall" in one.figures],
+                # What the gate asks for is how many judged PostgreSQL, not FAISS after a flip.
+                [
+                    (era, source, one.query_digest)
+                    for one in batch
+                    if "recall" in one.figures and one.judged == POSTGRESQL
+                ],
             )
         connection.executemany(
             "INSERT INTO minutes VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET"

@@ -136,3 +136,22 @@ def test_the_batches_of_the_property_reach_more_than_one_verdict(lag: LagClock) 
         return type(outcome(parts, lag)[1]).__name__
 
     assert (verdict(1.0), verdict(0.5)) == ("Pass", "Hold")
+
+
+def test_queries_that_judged_faiss_do_not_count_as_different_ones(tmp_path: Path) -> None:
+    """After a flip the mirror judges FAISS; the gate asks how many different queries judged PostgreSQL."""
+    one = Observed(
+        judged=FAISS,
+        figures={"recall": 1.0, "success": 1.0},
+        strata=("all",),
+        latencies_ms={FAISS: 1.0, POSTGRESQL: 1.0},
+        query_digest=b"one",
+        at=100.0,
+    )
+    with closing(EvidenceBook(tmp_path)) as book:
+        era = book.open_era("print", {}, why="test").number
+        book.record(era, [one], watch_means={})
+        assert book.distinct_queries(era) == 0
+        mine = replace(one, judged=POSTGRESQL)
+        book.record(era, [mine, mine, replace(mine, query_digest=b"two")], watch_means={})
+        assert book.distinct_queries(era) == 2
