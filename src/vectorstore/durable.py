@@ -31,8 +31,11 @@ def sync_directory(path: Path) -> None:
 def make_directory(path: Path) -> None:
     """A directory for its owner alone, whose name is on the disk when the call returns.
 
-    Also if it is there already: who made it may have been killed before the name was flushed.
+    Also if it is there already: who made it may have been killed before the name was flushed. Missing
+    directories above it are made as well.
     """
+    if not path.parent.exists():
+        make_directory(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
     sync_directory(path.parent)
 

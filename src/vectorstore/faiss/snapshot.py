@@ -56,8 +56,6 @@ _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
 def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path:
     """Write a consistent, durable snapshot under ``parent`` and return its directory.
 
-    ``parent`` is made if it is not there; the directory above it must be.
-
     Searches go on throughout. Writes wait while the index goes into the page cache (about 0.1 s for
     100,000 x 384) and the lists of records are copied by reference; encoding, checksums and flushing
     come after that. The caller must be the only one who writes snapshots there: what an earlier,
