@@ -34,6 +34,31 @@ class VectorSearch:
         self._queries = queries
         self._pool = pool
 
+    def answer(self, query: Query, *, exact: bool) -> Answer:
+        """One answer; the shortest way for a query without a filter, which is what most are."""
+        if query.filter is not None:
+            return self.answers([query], exact=exact)[0]
+        settings = self._settings
+        vector = query_vector(query, dimension=settings.dimension, metric=settings.metric)
+        indexed = self.indexed and not exact
+        text = self._queries.numbered(query.k, exact=not indexed)
+        session = self._session((query,), indexed=indexed)
+
+        def fetch(connection: BoundedConnection) -> list[TupleRow] | None:
+            if pending_settings(connection, session):
+                return None
+            return connection.fetch(text, (connection.vector_oid,), (vector_bytes(vector),))
+
+        rows = self._pool.run(fetch, query.timeout_ms)
+        if rows is None:
+            # Settings and statement go in one round trip.
+            return self.answers([query], exact=exact)[0]
+        answer = self._answer(rows)
+        if indexed and len(answer.hits) < query.k:
+            # The index gave up early (its scan is bounded), or there are no more rows.
+            return self.answer(query, exact=True)
+        return answer
+
     def answers(self, queries: Sequence[Query], *, exact: bool) -> list[Answer]:
         """Answers in order, in one round trip; the shortest timeout holds for all of them."""
         timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
@@ -49,12 +74,7 @@ class VectorSearch:
         ]
 
         def fetch(connection: BoundedConnection) -> list[list[TupleRow]]:
-            session = self._session(queries, indexed=indexed)
-            changes = pending_settings(connection, session)
-            if len(queries) == 1 and queries[0].filter is None and not changes:
-                text = self._queries.numbered(queries[0].k, exact=exactly[0])
-                value = vector_bytes(vectors[0])
-                return [connection.fetch(text, (connection.vector_oid,), (value,))]
+            changes = pending_settings(connection, self._session(queries, indexed=indexed))
             statements = []
             for query, vector, scan in zip(queries, vectors, exactly, strict=True):
                 clauses = filter_parameters(query.filter)
@@ -67,8 +87,7 @@ class VectorSearch:
         for query, rows, was_exact in zip(queries, results, exactly, strict=True):
             answer = self._answer(rows)
             if len(answer.hits) < query.k and not was_exact:
-                # The index gave up early (its scan is bounded), or there are no more rows.
-                answer = self.answers([query], exact=True)[0]
+                answer = self.answer(query, exact=True)
             answers.append(answer)
         return answers
 

@@ -88,11 +88,11 @@ class PostgresStore:
         return self.settings.metric
 
     def search(self, query: Query) -> Answer:
-        return self._search.answers([query], exact=False)[0]
+        return self._search.answer(query, exact=False)
 
     def search_exact(self, query: Query) -> Answer:
         """The true nearest rows, by a scan that no vector index can shorten."""
-        return self._search.answers([query], exact=True)[0]
+        return self._search.answer(query, exact=True)
 
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
         """Answers in order, pipelined on one connection; the shortest timeout holds for the batch."""
