@@ -36,13 +36,13 @@ class Scale:
     wide: bool = False
 
     def rounds(self, core: int) -> int:
-        """``core`` rounds at the scale core, fewer or more at the others."""
+        """``core`` times the scale's effort, at least three."""
         return max(3, round(core * self.effort))
 
 
 SCALES = {
     "quick": Scale("quick", 0.3, ((382, 1536), (2_000, 1536))),
-    "core": Scale("core", 1.0, ((382, 1536), (10_000, 1536), (100_000, 384))),
+    "core": Scale("core", 0.7, ((382, 1536), (10_000, 1536), (100_000, 384))),
     "full": Scale(
         "full", 2.0, ((382, 1536), (10_000, 1536), (100_000, 1536), (1_000_000, 384)), wide=True
     ),

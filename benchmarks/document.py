@@ -38,10 +38,14 @@ BOUNDS = {
         "bounded by `mirror.cpu_share_max`, of which a busy process gives only a tenth. The thread "
         "gathers the queries of 50 ms, so that one wake-up and one transaction serve many. Where all "
         "cores are busy, the server's work on the mirrored query also takes processor time from the "
-        "primary: a server on the same machine is not free."
+        "primary: a server on the same machine is not free. On two cores that is what the 99th percentile "
+        "shows: a reader that met the mirror's thread and the server at once. While the shadow hangs, "
+        "nothing runs beside the reader, and the percentile is that of the mirror switched off."
     ),
     "wire": (
-        "The floor is the server's execution time. Above it lie one round trip (two context switches "
+        "The floor is the server's execution time. How far above it raw psycopg lies is the round trip: "
+        "where waking another process is dear, as in a virtual machine, it alone is more than the third "
+        "that is asked for, whatever the client does. Above the floor lie one round trip (two context switches "
         "and a socket), the vector as binary (2 us), ten rows decoded (text and JSON, the larger "
         "part), the pool, and the deadline that is kept on the socket. Vectors that stay in the row "
         "save a look-up and a decompression per row; a vector as text costs its printing and its "
@@ -69,7 +73,7 @@ BOUNDS = {
     "crossing": (
         "An exact search reads every row; an HNSW search reads some hundreds, however many there are, and "
         "may miss one. Up to `postgresql.exact_rows_max` (1,000) the router builds no index: there the "
-        "difference is a millisecond at most, the answer is perfect, and a write keeps no graph."
+        "difference is about a millisecond at most, the answer is perfect, and a write keeps no graph."
     ),
     "verify": (
         "Both halves run at the same time: the server digests the next ranges in two connections "

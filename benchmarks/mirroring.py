@@ -90,7 +90,7 @@ def _closed_loop(
     off, on = Timings(), Timings()
     before = None
     compared = Tally()
-    for turn in range(bench.scale.rounds(8)):
+    for turn in range(bench.scale.rounds(6)):
         for mirrored in (False, True) if turn % 2 == 0 else (True, False):
             set_mirror_rate(routed, 1.0 if mirrored else 0.0)
             side = Side(lambda n: routed.search(queries[n % count]))
@@ -138,7 +138,7 @@ def _open_loop(bench: Bench, data: Dataset, routed: Router, order: Callable[[str
     ways = ("off", "all mirrored", "shadow hangs", "shadow refuses")
     found = {way: Timings() for way in ways}
     tallies = {way: Tally() for way in ways}
-    for turn in range(bench.scale.rounds(9)):
+    for turn in range(bench.scale.rounds(6)):
         for way in ways if turn % 2 == 0 else reversed(ways):
             order({"shadow hangs": "hang", "shadow refuses": "refuse"}.get(way, "serve"))
             set_mirror_rate(routed, 0.0 if way == "off" else 1.0)

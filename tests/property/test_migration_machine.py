@@ -20,7 +20,7 @@ from tests.machine.world import World
 from tests.plugins.tcp_proxy import TcpProxy
 
 PROFILE = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     database=None,
@@ -42,11 +42,11 @@ def test_no_acknowledged_write_is_ever_lost() -> None:
 
     run_state_machine_as_test(Counting, settings=PROFILE)
     print(dict(sorted(reached.items())))
-    assert reached["drained"] >= 150
-    assert reached["flips"] >= 30
+    assert reached["drained"] >= 100
+    assert reached["flips"] >= 20
     assert reached["rollbacks"] >= 5
-    assert reached["reads by postgresql"] >= 100
-    assert reached["kills"] >= 60
+    assert reached["reads by postgresql"] >= 60
+    assert reached["kills"] >= 40
     assert reached["retries"] >= 5
     assert reached["repairs"] >= 3
     assert reached["torn snapshots found"] >= 3
@@ -73,8 +73,8 @@ def test_the_same_holds_on_a_real_server(postgresql_dsn: str, proxy: TcpProxy) -
             reached.update(world.tally)
 
     run_state_machine_as_test(
-        OnPostgresql, settings=settings(PROFILE, max_examples=8, stateful_step_count=25)
+        OnPostgresql, settings=settings(PROFILE, max_examples=6, stateful_step_count=25)
     )
     print(dict(sorted(reached.items())))
-    assert reached["drained"] >= 8
+    assert reached["drained"] >= 6
     assert reached["reads by postgresql"] >= 1
