@@ -227,7 +227,10 @@ def test_slow_reads_slow_it_down_to_a_trickle(large: SmallMigration) -> None:
         store = migration.link.open()
         until("the backfill asks", folder.is_dir, seconds=60.0)
         while began is None or time.monotonic() - began < 1.0:
-            (folder / "1").write_text(json.dumps({"p99_ms": 50.0, "at": time.time()}))
+            # Replaced whole, as a router does: half a file says nothing.
+            aside = folder / ".1"
+            aside.write_text(json.dumps({"p99_ms": 50.0, "at": time.time()}))
+            aside.replace(folder / "1")
             found = load_progress(store)
             if began is None and found is not None and sum(found.positions) > 0:
                 began = time.monotonic()
