@@ -34,13 +34,17 @@ BOUNDS = {
     ),
     "mirror": (
         "Python runs one thread at a time: while the mirror's thread holds the interpreter, a reader "
-        "waits for it. The caller pays for a copy of the vector and a queue append; the rest is "
-        "bounded by `mirror.cpu_share_max`, of which a busy process gives only a tenth. The thread "
-        "gathers the queries of 50 ms, so that one wake-up and one transaction serve many. Where all "
-        "cores are busy, the server's work on the mirrored query also takes processor time from the "
-        "primary: a server on the same machine is not free. On two cores that is what the 99th percentile "
-        "shows: a reader that met the mirror's thread and the server at once. While the shadow hangs, "
-        "nothing runs beside the reader, and the percentile is that of the mirror switched off."
+        "waits for it. The caller pays for a draw and, if it is sampled, a copy of the vector and a "
+        "queue append; the rest is bounded by `mirror.cpu_share_max`, of which a busy process gives only "
+        "a tenth. The thread gathers sixteen queries, or those of a quarter of a second, so that one "
+        "wake-up and one transaction serve many. When it has taken a twentieth of a core for three "
+        "seconds, a process of its own asks PostgreSQL in its stead (`mirror.own_process`; the rows "
+        "*from a thread* are without it), and only comparing and counting are left in the reader's "
+        "process. What remains at the 99th percentile on two cores is the processor time of the server "
+        "and of that process beside the reader: a server on the same machine is not free. *The call "
+        "alone* leaves out how late the application itself came to make the call; a user waits for "
+        "both. While the shadow hangs, nothing runs beside the reader, and the percentile is that of the "
+        "mirror switched off."
     ),
     "wire": (
         "The floor is the server's execution time. How far above it raw psycopg lies is the round trip: "

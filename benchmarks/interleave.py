@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ratio", "Side", "Timings", "interleave", "ratio"]
+__all__ = ["Ratio", "Seconds", "Side", "Timings", "interleave", "ratio"]
 
 Seconds = npt.NDArray[np.float64]
 

@@ -168,6 +168,10 @@ class MirrorSettings(Section):
     cpu_share_max: Share = Field(
         0.25, description="Share of one core that mirroring may use before it lowers its rate."
     )
+    own_process: bool = Field(
+        True,
+        description="Whether a busy mirror may ask PostgreSQL from a process of its own (about 50 MB, one connection), which readers feel less than a thread.",
+    )
     audit_rate: Share = Field(
         0.01,
         description="Share of mirrored queries, drawn before their results, that hold both stores against an exact scan.",

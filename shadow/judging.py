@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+from shadow.asking import Asked, AskingProcess
 from shadow.breaker import Breaker
 from shadow.config import GateSettings, MirrorSettings
 from shadow.core.adjudication import Adjudication
@@ -50,7 +51,8 @@ PAUSE_MS = 1_000.0
 class QueryJudge:
     """Judges observations. ``draw``: uniform on [0, 1), anew for each query; decides on audits.
 
-    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries.
+    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries. ``asking``: a
+    process that asks PostgreSQL while it is ready; what it leaves is asked here.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class QueryJudge:
         gate: GateSettings,
         adjudications_per_s_max: float = ADJUDICATIONS_PER_S_MAX,
         draw: Callable[[], float] = random.random,
+        asking: AskingProcess | None = None,
     ) -> None:
         self._stores = stores
+        self._asking = asking
         self._scans = ExactScans(
             stores=stores, journal=journal, metric=metric, timeout_ms=mirror.timeout_ms
         )
@@ -80,44 +84,74 @@ class QueryJudge:
         }
         self._last_failure: dict[str, type[StoreUnavailable]] = {}
 
-    def judge(self, seen: Observation) -> Observed:
-        """What this query shows of the store that did not answer, and of the one that did."""
-        judged = POSTGRESQL if seen.answered_by == FAISS else FAISS
+    def judge_batch(self, batch: Sequence[Observation]) -> list[Observed]:
+        """Each of ``batch`` judged, in order."""
+        ahead = self._asked_ahead([one for one in batch if _is_for_postgresql(one)])
+        return [
+            self.judge(one, next(ahead, None) if _is_for_postgresql(one) else None) for one in batch
+        ]
+
+    def judge(self, seen: Observation, asked: Asked | None = None) -> Observed:
+        """What this query shows of the store that did not answer, and of the one that did.
+
+        ``asked``: what came of it, if it was asked already.
+        """
+        judged = seen.judged
         if seen.hits is None:
             return self._failed_primary(seen, judged)
         audited = self._draw() < self._mirror.audit_rate and self._audits.take()
-        query = replace(seen.query, timeout_ms=self._mirror.timeout_ms)
-        started = time.perf_counter()
+        if asked is None:
+            asked = self._ask(judged, self._with_deadline(seen.query))
         shadow: Answer | None = None
         wrong_scores = False
-        try:
-            answer = self._ask(judged, query)
-            latency_ms = (time.perf_counter() - started) * 1e3
-            # Comparing may look rows up, so a store may fail here too.
-            comparison = self._compare(seen, answer)
-            wrong_scores = self._scores_differ(seen, answer)
-            shadow = answer
-        except DeadlineExceeded:
-            latency_ms, comparison = math.inf, missed(query.k, Cause.TIMEOUT)
-        except Exception:  # noqa: BLE001 - whatever fails the shadow is a miss, and evidence
-            latency_ms, comparison = math.inf, missed(query.k, Cause.ERROR)
+        latency_ms = math.inf
+        if isinstance(asked.outcome, Answer):
+            try:
+                # Comparing may look rows up, so a store may fail here too.
+                comparison = self._compare(seen, asked.outcome)
+                wrong_scores = self._scores_differ(seen, asked.outcome)
+                shadow, latency_ms = asked.outcome, asked.latency_ms
+            except Exception as error:  # noqa: BLE001 - as if the search had failed
+                comparison = missed(seen.query.k, _cause(error))
+        else:
+            comparison = missed(seen.query.k, _cause(asked.outcome))
         return self._observed(
             seen, shadow, judged, comparison, latency_ms, audited=audited, wrong_scores=wrong_scores
         )
 
-    def _ask(self, name: str, query: Query) -> Answer:
-        breaker = self._breakers[name]
-        if not breaker.allows():
+    def _with_deadline(self, query: Query) -> Query:
+        return replace(query, timeout_ms=self._mirror.timeout_ms)
+
+    def _asked_ahead(self, batch: Sequence[Observation]) -> Iterator[Asked]:
+        """What the process of its own answers of ``batch``: the first ones, maybe none."""
+        breaker = self._breakers[POSTGRESQL]
+        if self._asking is None or not batch or breaker.is_open:
+            return
+        for asked in self._asking.ask([self._with_deadline(one.query) for one in batch]):
+            self._note(POSTGRESQL, asked.outcome)
+            yield asked
+
+    def _ask(self, name: str, query: Query) -> Asked:
+        if not self._breakers[name].allows():
             # Counted as what it would have met: an error, or no answer in time.
-            raise self._last_failure[name](f"{name} failed repeatedly and is left alone")
+            left_alone = self._last_failure[name](f"{name} failed repeatedly and is left alone")
+            return Asked(left_alone, math.inf)
+        started = time.perf_counter()
+        outcome: Answer | Exception
         try:
-            answer = self._stores.by_name(name).search(query)
-        except StoreUnavailable as error:
-            self._last_failure[name] = type(error)
-            breaker.failed()
-            raise
-        breaker.succeeded()
-        return answer
+            outcome = self._stores.by_name(name).search(query)
+        except Exception as error:  # noqa: BLE001 - whatever fails the shadow is a miss, and evidence
+            outcome = error
+        latency_ms = (time.perf_counter() - started) * 1e3
+        self._note(name, outcome)
+        return Asked(outcome, latency_ms)
+
+    def _note(self, name: str, outcome: Answer | Exception) -> None:
+        if isinstance(outcome, Answer):
+            self._breakers[name].succeeded()
+        elif isinstance(outcome, StoreUnavailable):
+            self._last_failure[name] = type(outcome)
+            self._breakers[name].failed()
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
         hits = seen.hits or ()
@@ -239,6 +273,14 @@ class QueryJudge:
             return None
         ours = Answer(list(seen.hits or ()), seen.answered_by, seen.applied_seq)
         return self._scans.judged(seen.query, ours, shadow)
+
+
+def _is_for_postgresql(seen: Observation) -> bool:
+    return seen.hits is not None and seen.judged == POSTGRESQL
+
+
+def _cause(error: Exception) -> Cause:
+    return Cause.TIMEOUT if isinstance(error, DeadlineExceeded) else Cause.ERROR
 
 
 def _recalls(

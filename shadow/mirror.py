@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shadow.asking import AskingProcess
 from shadow.config import MirrorSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Route
-from shadow.core.sampling import BudgetState, is_sampled, next_rate
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook, Observed
+from shadow.mirror_budget import Budget
 from vectorstore.types import Answer, Hit, Query
 
 __all__ = ["Mirror", "Observation"]
@@ -30,10 +31,7 @@ __all__ = ["Mirror", "Observation"]
 # Small, so that little can be lost with a process, and the gate is not held back by what is under way.
 BATCH_MAX = 16
 # One wake-up and one transaction for the queries of a moment: each wake-up contends with the readers.
-GATHER_S = 0.05
-BUDGET_INTERVAL_S = 1.0
-# What is left of the budget when the rest of the process is busy: there, each moment is a reader's.
-BUDGET_SHARE_MIN = 0.1
+GATHER_S = 0.25
 
 log = EventLog()
 
@@ -49,29 +47,37 @@ class Observation(NamedTuple):
     applied_seq: int
     at: float
 
+    @property
+    def judged(self) -> str:
+        """The store that this is to judge: the one that did not answer."""
+        return POSTGRESQL if self.answered_by == FAISS else FAISS
 
-Judge = Callable[[Observation], Observed]
+
+JudgeBatch = Callable[[Sequence[Observation]], Sequence[Observed]]
 
 
 class Mirror:
     """A bounded queue, a thread, and a budget.
 
     ``judge`` asks the other store and compares; ``era`` gives the era in force;
-    ``watch_means`` the means below which the change detectors look; ``keep`` may capture queries.
+    ``watch_means`` the means below which the change detectors look; ``keep`` may capture queries;
+    ``asking`` is started when the mirror has been busy for a while, and is part of its budget.
     """
 
     def __init__(
         self,
         *,
         evidence: EvidenceBook,
-        judge: Judge,
+        judge: JudgeBatch,
         era: Callable[[], int],
         watch_means: dict[str, float],
         settings: MirrorSettings,
         keep: Callable[[Sequence[Query]], None] | None = None,
+        asking: AskingProcess | None = None,
     ) -> None:
         self._evidence = evidence
         self._keep = keep
+        self._asking = asking
         self._judge = judge
         self._era = era
         self._watch_means = watch_means
@@ -84,8 +90,11 @@ class Mirror:
         self._told = (0, 0, 0)
         self._counting = threading.Lock()
         self._begun = False
+        self._stopping = False
         self._abandoned = False
         self._shadow_answers = True
+        # Set when there is no more to wait for before a batch is taken.
+        self._gathered = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._run, name="shadow-mirror", daemon=True)
@@ -107,16 +116,21 @@ class Mirror:
         self._begun = True
 
     def samples(self, route: Route) -> bool:
-        """Whether to mirror the query that is about to run under this route."""
+        """Whether to mirror the query that is about to run under this route.
+
+        Decided before it runs and for each occurrence by itself, so that neither the answer, nor its
+        latency, nor how often a query was seen before can bend the sample.
+        """
         if not (self._begun and route.mirrors):
             return False
         self._offered += 1
-        # A shadow that answers and is merely asked too much is asked less, before the draw. One that
-        # does not answer goes on to fill the queue: what is dropped counts against it.
-        if self._shadow_answers and 2 * self._queue.qsize() >= self._settings.queue_size_max:
+        # Drawn first: of a busy process most queries end here, and this is on the path of all of them.
+        if random.random() >= route.mirror_rate * self._share:  # noqa: S311 - a sample, not a secret
             return False
-        rate = route.mirror_rate * self._share
-        return rate >= 1.0 or is_sampled(random.random(), rate)  # noqa: S311 - a sample, not a secret
+        # A shadow that answers and is merely asked too much is asked less, whatever the query. One that
+        # does not answer goes on to fill the queue: what is dropped counts against it.
+        crowded = 2 * self._queue.qsize() >= self._settings.queue_size_max
+        return not (crowded and self._shadow_answers)
 
     def offer(self, route: Route, query: Query, answer: Answer, latency_ms: float) -> None:
         """Leave an answered query for the mirror. Never blocks, never raises."""
@@ -145,13 +159,17 @@ class Mirror:
         if not full:
             self._idle.clear()
             self._queue.put(observation)
+            if self._queue.qsize() >= BATCH_MAX and not self._gathered.is_set():
+                self._gathered.set()
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything offered has been recorded; false if that took too long."""
+        self._gathered.set()
         return self._idle.wait(timeout_s)
 
     def close(self) -> None:
         """Record what is queued, for a moment, and stop the thread."""
+        self._stopping = True
         self.drain(self._settings.timeout_ms / 1e3)
         self._queue.put(None)
         if self._thread.is_alive():
@@ -160,8 +178,7 @@ class Mirror:
         self._abandoned = True
 
     def _run(self) -> None:
-        budget = BudgetState(1.0)
-        measured_at, cpu_at, all_at = time.monotonic(), time.thread_time(), time.process_time()
+        budget = Budget(self._settings.cpu_share_max, self._asking)
         while True:
             batch, stop = self._take()
             if self._abandoned:
@@ -177,26 +194,17 @@ class Mirror:
                 self._idle.set()
             if stop:
                 return
-            now = time.monotonic()
-            if now - measured_at >= BUDGET_INTERVAL_S:
-                cpu, all_cpu = time.thread_time(), time.process_time()
-                elapsed_s, own_s = now - measured_at, cpu - cpu_at
-                idle_share = 1.0 - (all_cpu - all_at - own_s) / elapsed_s
-                budget = next_rate(
-                    budget,
-                    cpu_share=own_s / elapsed_s,
-                    share_max=self._settings.cpu_share_max * max(BUDGET_SHARE_MIN, idle_share),
-                    rate_max=1.0,
-                )
-                self._share = budget.rate
-                measured_at, cpu_at, all_at = now, cpu, all_cpu
+            self._share = budget.rate()
+            if self._asking and budget.is_busy and batch and batch[-1].judged == POSTGRESQL:
+                self._asking.start()
 
     def _take(self) -> tuple[list[Observation], bool]:
         first = self._queue.get()
         if first is None:
             return [], True
-        if self._queue.qsize() < BATCH_MAX - 1:
-            time.sleep(GATHER_S)
+        if self._queue.qsize() < BATCH_MAX - 1 and not self._stopping:
+            self._gathered.wait(GATHER_S)
+        self._gathered.clear()
         batch = [first]
         while len(batch) < BATCH_MAX:
             try:
@@ -211,8 +219,8 @@ class Mirror:
     def _work(self, batch: list[Observation]) -> None:
         era = self._era()
         # A batch may straddle a flip: each observation is issued to the store that it judges.
-        first = _judged(batch[0])
-        issued = Counter(_judged(observation) for observation in batch)
+        first = batch[0].judged
+        issued = Counter(observation.judged for observation in batch)
         counted = (self._offered, self._sampled, self._dropped)
         more = [now - before for now, before in zip(counted, self._told, strict=True)]
         self._evidence.tally(
@@ -222,7 +230,7 @@ class Mirror:
         self._told = counted
         for judged, n in issued.items():
             self._evidence.tally(era, judged, issued=n)
-        results = [self._judge(observation) for observation in batch]
+        results = self._judge(batch)
         self._shadow_answers = all(one.figures.get("success", 1.0) > 0.0 for one in results)
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
             log.warning("change_alarm", store=POSTGRESQL, figure=figure)
@@ -230,7 +238,7 @@ class Mirror:
         if self._keep is not None:
             self._keep([observation.query for observation in batch])
 
-    def _tell(self, era: int, results: list[Observed]) -> None:
+    def _tell(self, era: int, results: Sequence[Observed]) -> None:
         if self._settings.events == "each":
             for one in results:
                 log.info(
@@ -250,10 +258,6 @@ class Mirror:
                 n=len(results),
                 recall=round(sum(recalls) / len(recalls), 4) if recalls else None,
             )
-
-
-def _judged(observation: Observation) -> str:
-    return POSTGRESQL if observation.answered_by == FAISS else FAISS
 
 
 def _copied(query: Query) -> Query:

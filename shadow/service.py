@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shadow.asking import AskingProcess
 from shadow.captures import CaptureBook
 from shadow.config import Settings, load_settings
 from shadow.core.phases import Wanted
@@ -67,19 +68,23 @@ def route_through(migration: Migration) -> Router:
         era = _EraClock(migration, faiss)
 
         gate = migration.settings.gate
+        asking: AskingProcess | None = None
+        if migration.settings.mirror.own_process:
+            asking = AskingProcess(lambda: migration.link.store().settings)
         judge = QueryJudge(
             stores=Stores(faiss=lambda: faiss.store, postgresql=migration.link.store),
             journal=migration.journal,
             metric=migration.metric,
             mirror=migration.settings.mirror,
             gate=gate,
+            asking=asking,
         )
         captures = CaptureBook(
             migration.settings.state_directory.absolute(), migration.settings.evidence
         )
         mirror = Mirror(
             evidence=migration.evidence,
-            judge=judge.judge,
+            judge=judge.judge_batch,
             era=era.number,
             watch_means={
                 "recall": gate.recall_min,
@@ -88,12 +93,15 @@ def route_through(migration: Migration) -> Router:
             },
             settings=migration.settings.mirror,
             keep=captures.add,
+            asking=asking,
         )
         reads = ReadLatencies(migration.directory)
         steward: Steward | None = None
 
         def stop() -> None:
             mirror.close()
+            if asking is not None:
+                asking.close()
             captures.close()
             if steward is not None:
                 steward.stop()

@@ -1,9 +1,7 @@
-"""Which queries are mirrored, and how the mirror stays within its share of the processor.
+"""How the mirror stays within its share of the processor.
 
-The decision is made before the query runs and for each occurrence by itself, so that neither the
-answer, nor its latency, nor how often a query was seen before can bend the sample. The budget lowers
-the rate *before* the draw for the same reason: a query that was drawn and then left out would be a
-hole in the sample, and the gate counts holes as misses.
+The budget lowers the rate *before* the draw: a query that was drawn and then left out would be a hole
+in the sample, and the gate counts holes as misses.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 
 from vectorstore.errors import ConfigurationError
 
-__all__ = ["RATE_SHARE_MIN", "BudgetState", "is_sampled", "next_rate"]
+__all__ = ["RATE_SHARE_MIN", "BudgetState", "next_rate"]
 
 # The rate never falls below this share of its maximum: at 0 there would be nothing to measure a
 # recovery by.
@@ -28,11 +26,6 @@ class BudgetState:
     """The mirror rate in force, from 0 to 1."""
 
     rate: float
-
-
-def is_sampled(draw: float, rate: float) -> bool:
-    """Whether a query is mirrored; ``draw`` is uniform on [0, 1) and drawn anew for each query."""
-    return draw < rate
 
 
 def next_rate(

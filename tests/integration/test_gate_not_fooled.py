@@ -119,7 +119,7 @@ def test_a_bad_query_in_a_third_of_the_traffic_shows_at_a_tenth_of_it(made: Made
     seen = _judged(pair, [Query(centre) for centre in centres])
     mirror = Mirror(
         evidence=pair.book,
-        judge=pair.judge().judge,
+        judge=pair.judge().judge_batch,
         era=pair.era,
         watch_means=WATCHED,
         settings=pair.mirror,

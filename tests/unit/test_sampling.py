@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shadow.core.sampling import RATE_SHARE_MIN, BudgetState, is_sampled, next_rate
+from shadow.config import MirrorSettings
+from shadow.core.phases import Phase, Route
+from shadow.core.sampling import RATE_SHARE_MIN, BudgetState, next_rate
+from shadow.evidence import EvidenceBook
+from shadow.mirror import Mirror
 from vectorstore.errors import ConfigurationError
 
 
-def test_rates_zero_and_one_sample_nothing_and_everything() -> None:
-    """Draws lie in [0, 1): none is below 0, all are below 1."""
-    draws = np.random.default_rng(1).random(10_000).tolist()
-    assert not any(is_sampled(draw, 0.0) for draw in [0.0, *draws])
-    assert all(is_sampled(draw, 1.0) for draw in [*draws, 1 - 2**-53])
+def test_rates_zero_and_one_sample_nothing_and_everything(tmp_path: Path) -> None:
+    """And nothing before PostgreSQL was tried for the first time."""
+    mirror = mirror_of(tmp_path)
+    assert not mirror.samples(Route(1, Phase.SHADOW, mirror_rate=1.0))
+    mirror.begin()
+    for rate in (0.0, 1.0):
+        route = Route(1, Phase.SHADOW, mirror_rate=rate)
+        assert {mirror.samples(route) for _ in range(10_000)} == {rate == 1.0}
 
 
-def test_a_frequent_query_is_sampled_as_often_as_it_occurs() -> None:
+def test_each_occurrence_is_drawn_by_itself(tmp_path: Path) -> None:
     """At a rate of 10 %, a query that is 30 % of the traffic is 30 % of the sample."""
-    random = np.random.default_rng(2)
-    bad = random.random(100_000) < 0.3
-    sampled = np.array([is_sampled(draw, 0.1) for draw in random.random(100_000)])
-    assert bad[sampled].mean() == pytest.approx(0.3, abs=0.015)
+    mirror = mirror_of(tmp_path)
+    mirror.begin()
+    route = Route(1, Phase.SHADOW, mirror_rate=0.1)
+    bad = np.random.default_rng(2).random(100_000) < 0.3
+    sampled = np.array([mirror.samples(route) for _ in bad])
+    assert sampled.mean() == pytest.approx(0.1, abs=0.01)
+    assert bad[sampled].mean() == pytest.approx(0.3, abs=0.025)
+
+
+def mirror_of(directory: Path) -> Mirror:
+    """A mirror that was not started: it only decides."""
+    return Mirror(
+        evidence=EvidenceBook(directory),
+        judge=lambda batch: [],
+        era=lambda: 1,
+        watch_means={},
+        settings=MirrorSettings.model_validate({}),
+    )
 
 
 def settle(cost: float, *, start: float, rate_max: float, intervals: int = 60) -> list[float]:
