@@ -57,7 +57,7 @@ def test_status_tells_who_answers_and_the_lag(
     assert "Lag: PostgreSQL does not follow yet" in told
     operator.done("backfill")
     until("no lag", lambda: "Lag: 0 writes" in bot.reply("/status"))
-    assert "Phase: shadow" in bot.reply("/status")
+    until("the phase shadow", lambda: "Phase: shadow" in bot.reply("/status"))
 
 
 def test_the_era_knows_the_embedding_model_and_a_command_does_not_forget_it(
