@@ -47,7 +47,8 @@ BOUNDS = {
         "mirror switched off."
     ),
     "wire": (
-        "The floor is the server's execution time. How far above it raw psycopg lies is the round trip: "
+        "The floor is the server's execution time. How far above it raw psycopg lies (its own row) is "
+        "the round trip: "
         "where waking another process is dear, as in a virtual machine, it alone is more than the third "
         "that is asked for, whatever the client does. Above the floor lie one round trip (two context switches "
         "and a socket), the vector as binary (2 us), ten rows decoded (text and JSON, the larger "
@@ -61,7 +62,8 @@ BOUNDS = {
         "processor time, which overlaps with the server where a core is free. Blocks are committed "
         "without waiting for the disk (their progress is in the same transaction), so one worker may "
         "come out above the server's own COPY, which waits once for all of its log at the end. Two "
-        "workers need three free cores to reach their best; on two, four busy processes share them. "
+        "workers need three free cores to reach their best; on two, four busy processes share them "
+        "(*cores busy*, the start of the workers included). "
         "The loader's processes run at a lower priority, so where other work fills the machine they, "
         "unlike the server's COPY, are the ones that wait. The server's own part cannot be given a "
         "priority from outside: on a machine that is shared with it, `--p99-ms-max` is what protects "
@@ -85,8 +87,10 @@ BOUNDS = {
         "wire form, which SQL cannot go without (its own row above); the client does the "
         "same to its own and writes metadata as canonical text. On two cores the whole cannot take "
         "less than half the sum of *server digests, one connection* and *FAISS digests alone*, which "
-        "is what bounds it against md5 of text; with more cores, or the server elsewhere, it is half "
-        "of the server's part, or the client's whole. crc32c finds accidents, not forgery: sha256 is "
+        "is what bounds it; with more cores, or the server elsewhere, it is half of the server's part, or "
+        "the client's whole. Comparing by text costs the server its printing and the client the same "
+        "printing again, in Python; so the whole is held against the whole, and the server's part against "
+        "the server's. crc32c finds accidents, not forgery: sha256 is "
         "there for that, at its price."
     ),
     "gate": (

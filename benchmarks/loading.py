@@ -27,6 +27,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.bench import Bench
+from benchmarks.busy import BusyCores
 from benchmarks.datasets import Dataset
 from benchmarks.interleave import Ratio, Side, Timings, interleave, ratio
 from benchmarks.results import Figure
@@ -66,9 +67,12 @@ def loading(bench: Bench) -> None:
         "naive: text INSERT": lambda: _naive(bench.dsn, data),
     }
     found = {way: Timings() for way in ways}
+    busy: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(bench.scale.rounds(7)):
         for way in ways if turn % 2 == 0 else reversed(ways):
+            clock = BusyCores()
             seconds = ways[way]()
+            busy[way].append(clock.mean())
             found[way].blocks.append(np.array([seconds]))
             found[way].walls_s.append(seconds)
     bench.results.read(PART, data.name, found)
@@ -79,6 +83,10 @@ def loading(bench: Bench) -> None:
         ("one worker / text INSERT, rows/s", ratio(found["naive: text INSERT"], one), 50.0),
     ):
         bench.results.ratio(PART, name, value, at_least=least)
+    for way in list(ways)[:3]:
+        bench.results.figures.append(
+            Figure(PART, f"{way}: cores busy, of {os.cpu_count()}", float(np.median(busy[way])), "")
+        )
     _primary(bench, data, snapshot, one.per_s)
 
 

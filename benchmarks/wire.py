@@ -83,6 +83,11 @@ def wire(bench: Bench) -> None:
         bench.results.ratio(
             PART, f"PostgresStore / {other}, p50", ratio(ours, found[other]), at_most=most
         )
+    floor = found["server execution time"]
+    bench.results.ratio(
+        PART, "raw psycopg, prepared, binary / server execution time, p50",
+        ratio(found["raw psycopg, prepared, binary"], floor),
+    )  # fmt: skip
     for other, least in (
         ("raw, default storage", 4.0),
         ("naive: text, kept connection", 8.0),
