@@ -105,13 +105,14 @@ def verifying(bench: Bench) -> None:
     }
     found = interleave(sides, rounds=bench.scale.rounds(7), calls=1)
     bench.results.read(PART, data.name, found)
-    # Whole against whole, and the server's part against the server's part.
+    # Whole against whole, the server's part against the server's part, and the whole against that part.
     whole, part = "verify, both stores", "server digests, two ranges"
     for name, over, ours, least in (
         ("verify / pulling in binary", "pulled in binary, digested here", whole, 2.5),
         (f"{part} / pulling in binary", "pulled in binary, digested here", part, 2.5),
         ("verify / md5 of text, both stores", "md5 of text, both stores", whole, 12.0),
-        (f"{part} / md5 of text", "md5 of text on the server", part, 12.0),
+        (f"{part} / md5 of text on the server", "md5 of text on the server", part, 12.0),
+        ("verify / md5 of text on the server", "md5 of text on the server", whole, 12.0),
     ):
         bench.results.ratio(PART, f"{name}, rows/s", ratio(found[over], found[ours]),
                             at_least=least)  # fmt: skip

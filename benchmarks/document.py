@@ -40,7 +40,8 @@ BOUNDS = {
         "wake-up and one transaction serve many. When it has taken a twentieth of a core for three "
         "seconds, a process of its own asks PostgreSQL in its stead (`mirror.own_process`; the rows "
         "*from a thread* are without it), and only comparing and counting are left in the reader's "
-        "process. What remains at the 99th percentile on two cores is the processor time of the server "
+        "process. In the closed loop half the blocks are without the mirror, so its budget is half of the "
+        "default: while it is on it takes what the default allows. What remains at the 99th percentile on two cores is the processor time of the server "
         "and of that process beside the reader: a server on the same machine is not free. *The call "
         "alone* leaves out how late the application itself came to make the call; a user waits for "
         "both. While the shadow hangs, nothing runs beside the reader, and the percentile is that of the "
@@ -89,8 +90,8 @@ BOUNDS = {
         "less than half the sum of *server digests, one connection* and *FAISS digests alone*, which "
         "is what bounds it; with more cores, or the server elsewhere, it is half of the server's part, or "
         "the client's whole. Comparing by text costs the server its printing and the client the same "
-        "printing again, in Python; so the whole is held against the whole, and the server's part against "
-        "the server's. crc32c finds accidents, not forgery: sha256 is "
+        "printing again, in Python; so the whole is held against the whole, the server's part against the "
+        "server's, and the whole against what the server alone takes for its text. crc32c finds accidents, not forgery: sha256 is "
         "there for that, at its price."
     ),
     "gate": (

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import random
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from shadow.asking import Asked, AskingProcess
-from shadow.breaker import Breaker
+from shadow.asking import Asker
+from shadow.asking_process import Asked, AskingProcess
+from shadow.asking_worker import TEXT_EXCERPT_MAX
 from shadow.config import GateSettings, MirrorSettings
 from shadow.core.adjudication import Adjudication
 from shadow.core.comparison import Cause, Comparison, compare, missed
@@ -28,8 +27,8 @@ from shadow.evidence_view import AUDIT_RECALL, EXACT_RECALL, end_to_end
 from shadow.exact_scans import Allowance, ExactScans, Stores, scored
 from shadow.mirror import Observation
 from shadow.writes.journal import Journal
-from vectorstore.errors import DeadlineExceeded, StoreUnavailable
-from vectorstore.types import Answer, Hit, Metric, Query
+from vectorstore.errors import DeadlineExceeded
+from vectorstore.types import Answer, Hit, Metric
 
 __all__ = ["UNJUDGED", "WRONG_SCORES", "QueryJudge"]
 
@@ -41,18 +40,13 @@ SCORE_TOLERANCE = 1e-4
 ADJUDICATIONS_PER_S_MAX = 5.0
 # Of their own, so that whether a query is audited never depends on how others came out.
 AUDITS_PER_S_MAX = 5.0
-TEXT_EXCERPT_MAX = 160
-# A store that is away costs a connection attempt or a whole timeout for each query, which the readers
-# beside it would feel. Left alone, it misses each query all the same.
-FAILURES_MAX = 5
-PAUSE_MS = 1_000.0
 
 
 class QueryJudge:
     """Judges observations. ``draw``: uniform on [0, 1), anew for each query; decides on audits.
 
-    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries. ``asking``: a
-    process that asks PostgreSQL while it is ready; what it leaves is asked here.
+    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries. ``asking``: the
+    process that asks PostgreSQL for a busy mirror.
     """
 
     def __init__(
@@ -68,7 +62,7 @@ class QueryJudge:
         asking: AskingProcess | None = None,
     ) -> None:
         self._stores = stores
-        self._asking = asking
+        self._asker = Asker(stores, timeout_ms=mirror.timeout_ms, process=asking)
         self._scans = ExactScans(
             stores=stores, journal=journal, metric=metric, timeout_ms=mirror.timeout_ms
         )
@@ -78,15 +72,10 @@ class QueryJudge:
         self._adjudications = Allowance(adjudications_per_s_max)
         self._audits = Allowance(max(adjudications_per_s_max, AUDITS_PER_S_MAX))
         self._draw = draw
-        self._breakers = {
-            name: Breaker(failures_max=FAILURES_MAX, pause_ms=PAUSE_MS)
-            for name in (FAISS, POSTGRESQL)
-        }
-        self._last_failure: dict[str, type[StoreUnavailable]] = {}
 
     def judge_batch(self, batch: Sequence[Observation]) -> list[Observed]:
         """Each of ``batch`` judged, in order."""
-        ahead = self._asked_ahead([one for one in batch if _is_for_postgresql(one)])
+        ahead = self._asker.ask_ahead([one.query for one in batch if _is_for_postgresql(one)])
         return [
             self.judge(one, next(ahead, None) if _is_for_postgresql(one) else None) for one in batch
         ]
@@ -101,7 +90,7 @@ class QueryJudge:
             return self._failed_primary(seen, judged)
         audited = self._draw() < self._mirror.audit_rate and self._audits.take()
         if asked is None:
-            asked = self._ask(judged, self._with_deadline(seen.query))
+            asked = self._asker.ask(judged, seen.query)
         shadow: Answer | None = None
         wrong_scores = False
         latency_ms = math.inf
@@ -118,40 +107,6 @@ class QueryJudge:
         return self._observed(
             seen, shadow, judged, comparison, latency_ms, audited=audited, wrong_scores=wrong_scores
         )
-
-    def _with_deadline(self, query: Query) -> Query:
-        return replace(query, timeout_ms=self._mirror.timeout_ms)
-
-    def _asked_ahead(self, batch: Sequence[Observation]) -> Iterator[Asked]:
-        """What the process of its own answers of ``batch``: the first ones, maybe none."""
-        breaker = self._breakers[POSTGRESQL]
-        if self._asking is None or not batch or breaker.is_open:
-            return
-        for asked in self._asking.ask([self._with_deadline(one.query) for one in batch]):
-            self._note(POSTGRESQL, asked.outcome)
-            yield asked
-
-    def _ask(self, name: str, query: Query) -> Asked:
-        if not self._breakers[name].allows():
-            # Counted as what it would have met: an error, or no answer in time.
-            left_alone = self._last_failure[name](f"{name} failed repeatedly and is left alone")
-            return Asked(left_alone, math.inf)
-        started = time.perf_counter()
-        outcome: Answer | Exception
-        try:
-            outcome = self._stores.by_name(name).search(query)
-        except Exception as error:  # noqa: BLE001 - whatever fails the shadow is a miss, and evidence
-            outcome = error
-        latency_ms = (time.perf_counter() - started) * 1e3
-        self._note(name, outcome)
-        return Asked(outcome, latency_ms)
-
-    def _note(self, name: str, outcome: Answer | Exception) -> None:
-        if isinstance(outcome, Answer):
-            self._breakers[name].succeeded()
-        elif isinstance(outcome, StoreUnavailable):
-            self._last_failure[name] = type(outcome)
-            self._breakers[name].failed()
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
         hits = seen.hits or ()

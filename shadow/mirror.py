@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shadow.asking import AskingProcess
+from shadow.asking_process import AskingProcess
 from shadow.config import MirrorSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Route
 from shadow.events import EventLog

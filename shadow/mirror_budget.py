@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from shadow.asking import AskingProcess
+from shadow.asking_process import AskingProcess
 from shadow.core.sampling import BudgetState, next_rate
 
 __all__ = ["Budget"]

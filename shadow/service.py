@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.asking import AskingProcess
+from shadow.asking_process import AskingProcess
 from shadow.captures import CaptureBook
 from shadow.config import Settings, load_settings
 from shadow.core.phases import Wanted

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 import structlog
 from psycopg import sql
 
-from shadow.asking import STARTS_MAX, AskingProcess
+from shadow.asking_process import STARTS_MAX, AskingProcess
 from shadow.asking_worker import TEXT_EXCERPT_MAX
 from shadow.core.phases import POSTGRESQL
 from tests.fakes.pair import DIMENSION, Pair, cluster_records, pair_of
@@ -103,6 +106,10 @@ def test_a_judge_comes_to_the_same_with_and_without_it(asking: Asking) -> None:
     assert [(one.figures, one.causes) for one in within] == [
         (one.figures, one.causes) for one in without
     ]
+    # Measured where it was asked: neither nought nor the wait for the whole batch.
+    measured = [one.latencies_ms["postgresql"] for one in within]
+    assert min(measured) > 0.0
+    assert len(set(measured)) == len(measured)
     told = [one for one in within if one.figures["recall"] < 1.0]
     assert told
     for one in told:
@@ -127,6 +134,56 @@ def test_what_it_does_not_answer_is_asked_from_the_thread(
     assert not _runs(asking.pids[0])
 
 
+def test_one_that_talks_nonsense_costs_no_observation(
+    asking: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an interpreter prints when it starts: the thread asks, and nothing is lost or missed."""
+    (tmp_path / "sitecustomize.py").write_text("print('good morning', flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    judge = asking.pair.judge(asking=asking.process)
+    batch = [asking.pair.observe(Query(centre)) for centre in asking.centres[:5]]
+    asking.process.start()
+    with structlog.testing.capture_logs() as logs:
+
+        def ended() -> bool:
+            seen = judge.judge_batch(batch)
+            assert [one.figures["success"] for one in seen] == [1.0] * len(batch)
+            return bool(logs)
+
+        until("its end", ended)
+    assert [log["event"] for log in logs] == ["mirror_process_ended"]
+
+
+def test_what_a_library_prints_in_it_is_no_reply(
+    asking: Asking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is not the way to the parent once the process is under way."""
+    chatty = """
+        import json
+        loads = json.loads
+        def talking(text):
+            print("a library that talks", flush=True)
+            return loads(text)
+        json.loads = talking
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(chatty))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    asking.start()
+    assert len(asking.process.ask(asking.queries())) == CLUSTERS
+
+
+def test_it_works_where_many_files_are_open(asking: Asking) -> None:
+    """A server with thousands of clients: its socket gets a number that select() does not take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    with ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1_100):
+            opened.enter_context(Path(os.devnull).open())
+        asking.start()
+        assert len(asking.process.ask(asking.queries())) == CLUSTERS
+
+
 def test_a_batch_ends_with_its_first_failure(asking: Asking) -> None:
     """A deadline that cannot be met: the ones before it are answered, the ones after it are left."""
     asking.start()
@@ -134,6 +191,20 @@ def test_a_batch_ends_with_its_first_failure(asking: Asking) -> None:
     queries[2] = replace(queries[2], timeout_ms=1e-3)
     asked = asking.process.ask(queries)
     assert [type(one.outcome) for one in asked] == [Answer, Answer, DeadlineExceeded]
+
+
+def test_a_failure_that_it_met_is_a_miss_and_gets_no_second_try(
+    asking: Asking, proxied_dsn: str, postgres_proxy: TcpProxy
+) -> None:
+    """PostgreSQL fails it and would answer the thread: that query missed, the ones after it are asked."""
+    asking.settings = replace(asking.settings, dsn=proxied_dsn)
+    asking.start()
+    batch = [asking.pair.observe(Query(centre)) for centre in asking.centres[:5]]
+    postgres_proxy.refuse()
+    seen = asking.pair.judge(asking=asking.process).judge_batch(batch)
+    assert [one.figures["success"] for one in seen] == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert seen[0].causes == {"error": 10}
+    assert seen[0].latencies_ms["postgresql"] == math.inf
 
 
 def test_the_password_is_not_on_its_command_line(asking: Asking) -> None:
@@ -162,7 +233,7 @@ def test_it_ends_with_a_parent_that_was_killed(asking: Asking) -> None:
     """No process is left behind, whatever happens to the application."""
     script = textwrap.dedent("""
         import sys, time
-        from shadow.asking import AskingProcess
+        from shadow.asking_process import AskingProcess
         from vectorstore.postgres.settings import PostgresSettings
         from vectorstore.types import Query
         settings = PostgresSettings(dsn=sys.argv[1], dimension=int(sys.argv[2]), table=sys.argv[3])
@@ -192,7 +263,7 @@ def test_one_that_cannot_connect_is_given_up(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says why, and is not started for ever."""
-    monkeypatch.setattr("shadow.asking.PAUSE_S", 0.0)
+    monkeypatch.setattr("shadow.asking_process.PAUSE_S", 0.0)
     asking.settings = replace(
         asking.settings, dsn="postgresql://nobody:secret@127.0.0.1:9/x", connect_timeout_ms=200
     )
@@ -252,6 +323,7 @@ def test_a_busy_mirror_starts_it_and_an_outage_costs_no_answer(
         assert run.router._mirror.drain(30.0)
         after = book.total(era.number, POSTGRESQL)
         assert after.resolved == tally.resolved + 50
+        assert book.causes(era.number, POSTGRESQL) == {"error": 50 * QUERY.k}
     pid = next(log["pid"] for log in logs if log["event"] == "mirror_process_started")
     assert not _runs(pid), "left running after the router was closed"
 

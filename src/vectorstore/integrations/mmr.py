@@ -30,7 +30,9 @@ def marginal_relevance(
     if len(vectors) == 0:
         return []
     unit = _unit(np.asarray(vectors, dtype=np.float64))
-    nearness = unit @ _unit(np.asarray(query, dtype=np.float64)[np.newaxis])[0]
+    # einsum, not BLAS, whose threads would spin on the cores that answer other readers.
+    wanted = _unit(np.asarray(query, dtype=np.float64)[np.newaxis])[0]
+    nearness = np.einsum("ij,j->i", unit, wanted)
     left = np.ones(len(unit), dtype=bool)
     likeness = np.full(len(unit), -np.inf)
     chosen: list[int] = []
@@ -40,7 +42,7 @@ def marginal_relevance(
         row = int(np.argmax(np.where(left, worth, -np.inf)))
         chosen.append(row)
         left[row] = False
-        likeness = np.maximum(likeness, unit @ unit[row])
+        likeness = np.maximum(likeness, np.einsum("ij,j->i", unit, unit[row]))
     return chosen
 
 
