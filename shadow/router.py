@@ -18,23 +18,21 @@ from shadow.breaker import Breaker
 from shadow.config import RouterSettings
 from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
 from shadow.core.read_rule import refusal
-from shadow.errors import JournalFull, JournalSealed
+from shadow.errors import JournalFull
 from shadow.events import EventLog
 from shadow.lag import LagClock
 from shadow.mirror import Mirror
+from shadow.write_path import Entries, WritePath
 from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
-from shadow.writes.journal import Appended, Journal
+from shadow.writes.journal import Journal
 from shadow.writes.own_writes import OwnWrites
 from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
-from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.types import Answer, Metric, Query, Record
 from vectorstore.validation import check_batch, check_id, normalised_record
 
 __all__ = ["Router"]
-
-# A writer brings its own write to PostgreSQL when that is what answers; it does not wait longer.
-APPLY_OWN_MS_MAX = 500.0
 
 T = TypeVar("T")
 
@@ -62,7 +60,6 @@ class Router:
         on_close: Callable[[], None],
         on_read: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._journal = journal
         self._faiss = faiss
         self._postgresql = postgresql
         self._link = link
@@ -72,15 +69,10 @@ class Router:
         self._settings = settings
         self._dimension = dimension
         self._metric = metric
-        self._on_write = on_write
-        self._on_full = on_full
-        self._own_writes = OwnWrites(journal, link, pause_s=settings.poll_ms / 1e3)
         self._on_close = on_close
         # Told the seconds of every search that succeeded: must cost no more than an append.
         self._on_read = on_read
         self._open = True
-        self._acknowledged = 0
-        self._acknowledged_lock = threading.Lock()
         self._progress = threading.Condition()
         self._breakers = {
             name: Breaker(
@@ -88,6 +80,17 @@ class Router:
             )
             for name in (FAISS, POSTGRESQL)
         }
+        self._writes = WritePath(
+            journal=journal,
+            faiss=faiss,
+            postgresql=postgresql,
+            own_writes=OwnWrites(journal, link, pause_s=settings.poll_ms / 1e3),
+            lag=lag,
+            route=lambda: self._route,
+            breaker=self._breakers[POSTGRESQL],
+            on_write=on_write,
+            on_full=on_full,
+        )
 
     @property
     def name(self) -> str:
@@ -243,7 +246,7 @@ class Router:
 
     def _floor(self, route: Route) -> int:
         """The seq that an answer of this process must reach, under this route."""
-        acknowledged = self._acknowledged
+        acknowledged = self._writes.acknowledged
         return acknowledged if acknowledged > route.flip_seq else route.flip_seq
 
     def _draw(self, route: Route) -> str:
@@ -362,68 +365,12 @@ class Router:
         check_batch(ids)
         return self._write([(check_id(record_id), None) for record_id in ids], op_id)
 
-    def _write(self, entries: Sequence[tuple[str, Record | None]], op_id: str | None) -> int:
+    def _write(self, entries: Entries, op_id: str | None) -> int:
         if not self._open:
             raise StoreUnavailable("the router is closed")
         if not entries:
             return self._lag.head()
-        try:
-            appended = self._append(entries, op_id)
-        except JournalSealed:
-            seq = self._own_writes.write(entries)
-            # FAISS does not have this one, so it may answer no more in this process.
-            self._acknowledge(seq)
-            return seq
-        self._lag.raise_to(appended.last_seq)
-        self._apply(appended, entries)
-        # Returning is the acknowledgement: until then no other reader's floor may ask for this write.
-        self._acknowledge(appended.last_seq)
-        return appended.last_seq
-
-    def _append(self, entries: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
-        try:
-            return self._journal.append(entries, op_id=op_id)
-        except JournalFull as full:
-            if not self._on_full(full):
-                raise
-        return self._journal.append(entries, op_id=op_id)
-
-    def _acknowledge(self, seq: int) -> None:
-        with self._acknowledged_lock:
-            self._acknowledged = max(self._acknowledged, seq)
-
-    def _apply(self, appended: Appended, entries: Sequence[tuple[str, Record | None]]) -> None:
-        """Bring an acknowledged write to the stores. What fails here is caught up by the followers."""
-        try:
-            own: list[Change] = []
-            if appended.replayed:
-                self._faiss.follow()
-            else:
-                own = [
-                    Change(seq, name, record and replace(record, seq=seq), self._journal.mark)
-                    for seq, (name, record) in enumerate(entries, appended.first_seq)
-                ]
-                self._faiss.apply_own(own)
-            if self._route.postgresql_share > 0 and self._bring_to_postgresql(
-                appended.last_seq, own
-            ):
-                return
-        except Exception as error:  # noqa: BLE001 - the write is durable: a store's failure is not its
-            log.warning("apply_later", error=f"{type(error).__name__}: {error}")
-        self._on_write()
-
-    def _bring_to_postgresql(self, seq: int, own: Sequence[Change]) -> bool:
-        """Whether PostgreSQL has the write ``seq`` now; ``own`` are the entries that end with it."""
-        breaker = self._breakers[POSTGRESQL]
-        # A breaker that is open belongs to the readers: the one trial per pause must be theirs.
-        if breaker.is_open or not self._postgresql.standing.following:
-            return False
-        deadline = time.monotonic() + APPLY_OWN_MS_MAX / 1e3
-        try:
-            return self._postgresql.follow(upto=seq, deadline=deadline, own=own) >= seq
-        except StoreUnavailable:
-            breaker.failed()
-            raise
+        return self._writes.write(entries, op_id)
 
     def close(self) -> None:
         """Stop the threads of this process; what is acknowledged stays."""

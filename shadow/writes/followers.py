@@ -327,7 +327,7 @@ class PostgresqlFollower:
     ) -> int:
         """Apply what follows ``applied``, in batches."""
         while upto is None or applied < upto:
-            changes: Sequence[Change] = own
+            changes = own[: self._batch_max]
             if not own or own[0].seq != applied + 1:
                 changes = self._journal.read(applied, self._batch_max)
             if not changes:

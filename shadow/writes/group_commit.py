@@ -1,8 +1,9 @@
 """Group commit: many callers, one durable transaction, each caller its own result.
 
 A caller that finds nobody leading becomes the leader: it takes what is queued, itself included,
-commits it together, hands out the outcomes and names the oldest caller that queued meanwhile as the
-next leader. Nobody leads for more than one group, so no caller pays for others without end.
+commits it together, names the oldest caller that queued meanwhile as the next leader, sees to what
+follows from its group, and hands out the outcomes. Nobody leads for more than one group, so no caller
+pays for others without end.
 """
 
 from __future__ import annotations
@@ -40,13 +41,18 @@ class GroupCommit(Generic[Request, Result]):
     """Runs ``commit`` on groups of requests, one group at a time.
 
     ``commit`` returns one outcome per request, in order: the result, or the error of that caller
-    alone. The queue is bounded by the number of threads, since every caller waits for its outcome.
+    alone. ``then`` is told requests and outcomes before the callers are, while the next group may be
+    committing already; it must not raise. The queue is bounded by the number of threads, since every
+    caller waits for its outcome.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[Request]], Sequence[Result | VectorStoreError]]
+        self,
+        commit: Callable[[Sequence[Request]], Sequence[Result | VectorStoreError]],
+        then: Callable[[Sequence[Request], Sequence[Result | VectorStoreError]], None],
     ) -> None:
         self._commit = commit
+        self._then = then
         self._lock = threading.Lock()
         self._queue: deque[_Ticket[Request, Result]] = deque()
         self._led = False
@@ -86,9 +92,10 @@ class GroupCommit(Generic[Request, Result]):
         with self._lock:
             count = min(len(self._queue), GROUP_REQUESTS_MAX)
             group = [self._queue.popleft() for _ in range(count)]
+        requests = [ticket.request for ticket in group]
         outcomes: Sequence[Result | VectorStoreError] = ()
         try:
-            outcomes = self._commit([ticket.request for ticket in group])
+            outcomes = self._commit(requests)
         finally:
             if len(outcomes) != len(group):
                 # The commit itself broke off (an interrupt, a defect): nobody may hang, and
@@ -102,9 +109,12 @@ class GroupCommit(Generic[Request, Result]):
                 ]
             with self._lock:
                 self._hand_over()
-            for ticket, outcome in zip(group, outcomes, strict=True):
-                ticket.outcome = outcome
-                ticket.wake.release()
+            try:
+                self._then(requests, outcomes)
+            finally:
+                for ticket, outcome in zip(group, outcomes, strict=True):
+                    ticket.outcome = outcome
+                    ticket.wake.release()
 
     def _hand_over(self) -> None:
         """Name the next leader, if anybody waits. The lock is held."""

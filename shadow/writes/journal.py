@@ -148,6 +148,14 @@ class Journal:
         """
         return self._appender.append(changes, op_id)
 
+    def on_commit(self, tell: Callable[[Sequence[Change]], None]) -> None:
+        """Let ``tell`` know of the entries that this process appends, once they are durable.
+
+        It is called by one of the threads that appended them, before any of these returns, with entries
+        that follow each other, perhaps by several threads at once. It must not raise.
+        """
+        self._appender.on_commit = tell
+
     # -- reading -----------------------------------------------------------------------------------
 
     def read(self, after: int, limit: int = 1000) -> list[Change]:

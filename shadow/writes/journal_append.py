@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,15 @@ from shadow.writes.group_commit import GroupCommit
 from shadow.writes.journal_entry import EntryRow, batch_digest, row_of
 from shadow.writes.journal_file import JournalFile
 from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
-from vectorstore.types import Record
+from vectorstore.types import Change, Record
 from vectorstore.validation import check_batch
 
 __all__ = ["Appended", "Appender", "oldest_holder"]
 
 OPERATION_SECONDS = 24 * 3600
 OPERATION_ID_CHARS_MAX = 200
+ROOM_AGE_S_MAX = 0.25
+ROOM_SHARE_MAX = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Appended:
 class _Batch:
     """One caller's append, encoded before it queues so that a bad one never reaches a transaction."""
 
+    changes: Sequence[tuple[str, Record | None]]
     rows: list[EntryRow]
     size_bytes: int
     op_id: str | None
@@ -45,7 +49,7 @@ class Appender:
     """Appends to one journal file.
 
     ``incarnation`` is the history that it appends to; ``dimension`` is None until the journal is bound;
-    ``mark`` is the one that its entries carry.
+    ``mark`` is the one that its entries carry; ``on_commit``: see ``Journal.on_commit``.
     """
 
     def __init__(
@@ -65,7 +69,11 @@ class Appender:
         self.dimension = dimension
         self.clock = clock
         self.mark = secrets.randbits(63)
-        self._group: GroupCommit[_Batch, Appended] = GroupCommit(self._commit)
+        # Guarded by the file's write lock.
+        self._free_bytes = 0
+        self._asked_at = -ROOM_AGE_S_MAX
+        self.on_commit: Callable[[Sequence[Change]], None] = lambda _: None
+        self._group: GroupCommit[_Batch, Appended] = GroupCommit(self._commit, self._committed)
 
     def append(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
         """See ``Journal.append``."""
@@ -81,7 +89,7 @@ class Appender:
             raise InvalidInput(f"an op_id has 1 to {OPERATION_ID_CHARS_MAX} characters")
         rows = [row_of(name, record, dimension=self.dimension) for name, record in changes]
         digest = b"" if op_id is None else batch_digest(rows)
-        return _Batch(rows, sum(row.size_bytes for row in rows), op_id, digest)
+        return _Batch(changes, rows, sum(row.size_bytes for row in rows), op_id, digest)
 
     def _commit(self, batches: Sequence[_Batch]) -> list[Appended | VectorStoreError]:
         """One transaction for all; if that fails, each alone, so that one's error is its own."""
@@ -105,7 +113,7 @@ class Appender:
             self._check_incarnation(incarnation)
             if sealed:
                 raise JournalSealed("the migration is final: PostgreSQL takes writes itself")
-            room = self._size_bytes_max - self._file.used_bytes(connection)
+            room = self._room(connection, sum(batch.size_bytes for batch in batches))
             now = self.clock()
             for batch in batches:
                 earlier = self._earlier(connection, batch, now)
@@ -131,8 +139,45 @@ class Appender:
             if rows:
                 connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
                 connection.execute("UPDATE state SET head = ?", (head,))
+                self._free_bytes -= size_bytes
         self._checkpointer.wrote(size_bytes)
         return outcomes
+
+    def _room(self, connection: sqlite3.Connection, wanted_bytes: int) -> int:
+        """Bytes that the journal may still grow by; exact if ``wanted_bytes`` come near to that.
+
+        To ask SQLite takes as long as to insert an entry. While there is plenty, what this process wrote
+        since it last asked is a good enough account, for as long as others cannot have written much.
+        """
+        now = time.monotonic()
+        if (
+            now - self._asked_at > ROOM_AGE_S_MAX
+            or wanted_bytes > ROOM_SHARE_MAX * self._free_bytes
+        ):
+            self._free_bytes = self._size_bytes_max - self._file.used_bytes(connection)
+            self._asked_at = now
+        return self._free_bytes
+
+    def _committed(
+        self, batches: Sequence[_Batch], outcomes: Sequence[Appended | VectorStoreError]
+    ) -> None:
+        """Tell of the new entries, in runs without a gap: batches that were committed each alone may
+        have those of other processes between them."""
+        run: list[Change] = []
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            if isinstance(outcome, VectorStoreError) or outcome.replayed:
+                continue
+            if run and run[-1].seq + 1 != outcome.first_seq:
+                self.on_commit(run)
+                run = []
+            for seq, (name, record) in enumerate(batch.changes, outcome.first_seq):
+                placed = None
+                if record is not None:
+                    # Not replace(), which takes ten times as long.
+                    placed = Record(name, record.embedding, record.text, record.metadata, seq)
+                run.append(Change(seq, name, placed, self.mark))
+        if run:
+            self.on_commit(run)
 
     def _earlier(
         self, connection: sqlite3.Connection, batch: _Batch, now: float

@@ -81,19 +81,20 @@ class JournalFile:
         self._check_open()
         if not self._write_lock.acquire(timeout=BUSY_TIMEOUT_MS / 1e3):
             raise self._busy()
+        connection = self._writer
         try:
-            with self._translated():
-                connection = self._writer
-                self._until_free(connection, "BEGIN IMMEDIATE")
-                try:
-                    self._check_same_file()
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    with suppress(sqlite3.Error):
-                        if connection.in_transaction:
-                            connection.execute("ROLLBACK")
-                    raise
+            self._until_free(connection, "BEGIN IMMEDIATE")
+            try:
+                self._check_same_file()
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise translation(error, self.path) from error
         finally:
             self._write_lock.release()
 

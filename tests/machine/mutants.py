@@ -17,6 +17,7 @@ from shadow import router as routing
 from shadow.core.phases import Phase
 from shadow.router import Router
 from shadow.routes import RouteBook
+from shadow.write_path import WritePath
 from shadow.writes import backfill, journal
 from shadow.writes.followers import PostgresqlFollower
 from shadow.writes.journal import Journal
@@ -125,14 +126,14 @@ def staleness_forgotten() -> Any:
 @mutant
 def own_writes_forgotten() -> Any:
     """A process does not remember what it acknowledged."""
-    original = Router._write
+    original = WritePath.write
 
-    def write(router: Router, *arguments: Any) -> int:
-        seq = original(router, *arguments)
-        router._acknowledged = 0
+    def write(path: WritePath, *arguments: Any) -> int:
+        seq = original(path, *arguments)
+        path.acknowledged = 0
         return seq
 
-    return mock.patch.object(Router, "_write", write)
+    return mock.patch.object(WritePath, "write", write)
 
 
 @mutant
@@ -153,12 +154,12 @@ def floor_forgotten_after_a_flip() -> Any:
 def failure_of_the_shadow_fails_the_write() -> Any:
     """An error while PostgreSQL is brought along reaches the caller."""
 
-    def apply(router: Router, appended: Any, entries: Any) -> None:
-        router._faiss.follow()
-        if router.route.phase is not Phase.FAISS:
-            router._postgresql.follow()
+    def bring(path: WritePath, seq: int, own: Any = ()) -> None:
+        path._faiss.follow()
+        if path._route().phase is not Phase.FAISS:
+            path._postgresql.follow()
 
-    return mock.patch.object(Router, "_apply", apply)
+    return mock.patch.object(WritePath, "_bring", bring)
 
 
 @mutant

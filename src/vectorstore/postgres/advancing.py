@@ -6,13 +6,15 @@ written, and upserts act on the newest version of a row whatever the statement's
 would not: it overlooks a row that was inserted while the statement waited for the lock. So a batch with
 deletes is left to the transaction that locks first (``PostgresStore.apply``).
 
-Arrays are laid out as PostgreSQL's array_recv reads them.
+One entry, which is what a writer brings who waits for it, has a statement of its own: to unpack arrays
+takes the server longer than to write one row. Arrays are laid out as PostgreSQL's array_recv reads them.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -22,89 +24,108 @@ from vectorstore.postgres.schema import Names
 from vectorstore.postgres.wire import vector_bytes
 from vectorstore.types import Change, Record
 
-__all__ = ["ADVANCE_ENTRIES_MAX", "advance", "advance_text"]
+__all__ = ["ADVANCE_ENTRIES_MAX", "Advance"]
 
 ADVANCE_ENTRIES_MAX = 500
 
-_TEXT, _BIGINT = 25, 20
-_TEXT_ARRAY, _BIGINT_ARRAY = 1009, 1016
+_TEXT, _BIGINT, _JSONB = 25, 20, 3802
+_TEXT_ARRAY, _BIGINT_ARRAY, _JSONB_ARRAY = 1009, 1016, 3807
+_JSONB_VERSION = b"\x01"
 _ARRAY_HEAD = struct.Struct(">iiIii")
 _LENGTH = struct.Struct(">i")
 _INT8 = struct.Struct(">q")
 
-
-def advance_text(names: Names) -> str:
-    """The statement for one table."""
-    return (
-        sql.SQL(
-            """
-            WITH moved AS (
-                UPDATE {cursor} SET seq = $1, mark = $2, updated_at = now()
-                WHERE single AND state = 'following' AND incarnation = $3 AND seq = $4
-                    AND coalesce(mark = $5, true)
-                RETURNING 1
-            ), written AS (
-                INSERT INTO {table} AS t (id, seq, embedding, text, metadata)
-                SELECT n.id, n.seq, n.embedding, n.text, n.metadata::jsonb
-                FROM moved, unnest($6, $7, $8, $9, $10) AS n (id, seq, embedding, text, metadata)
-                ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, embedding = excluded.embedding,
-                    text = excluded.text, metadata = excluded.metadata
-                WHERE t.seq < excluded.seq
-            )
-            SELECT count(*) FROM moved
-            """
-        )
-        .format(cursor=names.cursor, table=names.table)
-        .as_string(None)
+_STATEMENT = """
+    WITH moved AS (
+        UPDATE {cursor} SET seq = $1, mark = $2, updated_at = now()
+        WHERE single AND state = 'following' AND incarnation = $3 AND seq = $4
+            AND coalesce(mark = $5, true)
+        RETURNING 1
+    ), written AS (
+        INSERT INTO {table} AS t (id, seq, embedding, text, metadata)
+        SELECT {columns} FROM {source}
+        ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, embedding = excluded.embedding,
+            text = excluded.text, metadata = excluded.metadata
+        WHERE t.seq < excluded.seq
     )
+    SELECT count(*) FROM moved
+"""
+_ONE = {"columns": "$6, $7, $8, $9, $10", "source": "moved"}
+_MANY = {
+    "columns": "n.id, n.seq, n.embedding, n.text, n.metadata",
+    "source": "moved, unnest($6, $7, $8, $9, $10) AS n (id, seq, embedding, text, metadata)",
+}
 
 
-def advance(
-    connection: BoundedConnection,
-    text: str,
-    changes: Sequence[Change],
-    *,
-    incarnation: str,
-    after_mark: int | None,
-) -> bool:
-    """Apply upserts that follow each other; false, with nothing changed, if the cursor is elsewhere.
+class Advance:
+    """Applies upserts that follow each other to one table."""
 
-    The cursor must stand right before the first of them, on an entry of ``after_mark`` (None: any).
-    """
-    last: dict[str, Record] = {}
-    for change in changes:
-        if change.record is None:
-            raise ValueError("a delete cannot be applied in one statement")
-        last[change.id] = change.record
-    records = list(last.values())
-    rows = connection.fetch(
-        text,
-        (
-            _BIGINT,
-            _BIGINT,
-            _TEXT,
-            _BIGINT,
-            _BIGINT,
-            _TEXT_ARRAY,
-            _BIGINT_ARRAY,
-            connection.vector_array_oid,
-            _TEXT_ARRAY,
-            _TEXT_ARRAY,
-        ),
-        (
-            _INT8.pack(changes[-1].seq),
-            None if changes[-1].mark is None else _INT8.pack(changes[-1].mark),
+    def __init__(self, names: Names) -> None:
+        self._one = _text(names, _ONE)
+        self._many = _text(names, _MANY)
+
+    def __call__(
+        self,
+        connection: BoundedConnection,
+        changes: Sequence[Change],
+        *,
+        incarnation: str,
+        after_mark: int | None,
+    ) -> bool:
+        """Whether the changes were applied; false, with nothing changed, if the cursor is elsewhere.
+
+        The cursor must stand right before the first of them, on an entry of ``after_mark`` (None: any).
+        """
+        last: dict[str, Record] = {}
+        for change in changes:
+            if change.record is None:
+                raise ValueError("a delete cannot be applied in one statement")
+            last[change.id] = change.record
+        end = changes[-1]
+        move = (
+            _INT8.pack(end.seq),
+            None if end.mark is None else _INT8.pack(end.mark),
             incarnation.encode(),
             _INT8.pack(changes[0].seq - 1),
             None if after_mark is None else _INT8.pack(after_mark),
-            _array(_TEXT, [record.id.encode() for record in records]),
-            _array(_BIGINT, [_INT8.pack(record.seq) for record in records]),
-            _array(connection.vector_oid, [vector_bytes(record.embedding) for record in records]),
-            _array(_TEXT, [record.text.encode() for record in records]),
-            _array(_TEXT, [canonical_json(record.metadata).encode() for record in records]),
-        ),
+        )
+        records = list(last.values())
+        types: tuple[int, ...]
+        if len(records) == 1:
+            text, values = self._one, _fields(records[0])
+            types = (_TEXT, _BIGINT, connection.vector_oid, _TEXT, _JSONB)
+        else:
+            text = self._many
+            elements = (_TEXT, _BIGINT, connection.vector_oid, _TEXT, _JSONB)
+            columns = zip(*map(_fields, records), strict=True)
+            values = tuple(map(_array, elements, columns))
+            types = (
+                _TEXT_ARRAY,
+                _BIGINT_ARRAY,
+                connection.vector_array_oid,
+                _TEXT_ARRAY,
+                _JSONB_ARRAY,
+            )
+        moved = (_BIGINT, _BIGINT, _TEXT, _BIGINT, _BIGINT)
+        rows = connection.fetch(text, moved + types, move + values)
+        return bool(rows[0][0])
+
+
+def _text(names: Names, parts: Mapping[str, LiteralString]) -> str:
+    written = {name: sql.SQL(part) for name, part in parts.items()}
+    statement = sql.SQL(_STATEMENT).format(cursor=names.cursor, table=names.table, **written)
+    return statement.as_string(None)
+
+
+def _fields(record: Record) -> tuple[bytes, ...]:
+    """The record's columns, each as PostgreSQL receives it."""
+    return (
+        record.id.encode(),
+        _INT8.pack(record.seq),
+        vector_bytes(record.embedding),
+        record.text.encode(),
+        _JSONB_VERSION + canonical_json(record.metadata).encode(),
     )
-    return bool(rows[0][0])
 
 
 def _array(element_oid: int, values: Sequence[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
-from vectorstore.postgres.advancing import ADVANCE_ENTRIES_MAX, advance, advance_text
+from vectorstore.postgres.advancing import ADVANCE_ENTRIES_MAX, Advance
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.cursor import (
     Cursor,
@@ -54,7 +54,7 @@ class PostgresStore:
         self.facts = facts
         self.names = Names.of(settings.table)
         self._queries = Queries(settings)
-        self._advance_text = advance_text(self.names)
+        self._advance_rows = Advance(self.names)
         self._incarnation: str | None = None
         self._pool = Pool(settings, self._configure)
         self._search = VectorSearch(settings, facts, self._queries, self._pool)
@@ -211,12 +211,8 @@ class PostgresStore:
         if any(change.record is None for change in changes) or not _consecutive(changes):
             return False
         return self.read(
-            lambda connection: advance(
-                connection,
-                self._advance_text,
-                changes,
-                incarnation=incarnation,
-                after_mark=after_mark,
+            lambda connection: self._advance_rows(
+                connection, changes, incarnation=incarnation, after_mark=after_mark
             ),
             timeout_ms=timeout_ms,
         )
