@@ -12,14 +12,14 @@ import numpy as np
 import psycopg
 import pytest
 
-from tests.conformance.suite import changes, query, record
+from tests.conformance.suite import DIMENSION, changes, query, record
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.postgres.index import BuildProgress, drop_index, ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
-from vectorstore.types import Metric, Query, Record
+from vectorstore.types import Change, Metric, Query, Record
 
 OpenStore = Callable[..., PostgresStore]
 
@@ -212,6 +212,48 @@ def test_appliers_at_once_apply_each_entry_once(
     last = {entry.id: entry for entry in journal}
     expected = sorted((e.id, e.seq) for e in last.values() if e.record is not None)
     assert [(row.id, row.seq) for row in stores[0].scan()] == expected
+
+
+def test_one_entry_and_many_leave_the_same_rows(postgres_store: OpenStore) -> None:
+    """One entry goes by another statement than several; what it writes is the same to the last byte."""
+    random = np.random.default_rng(3)
+    entries = [
+        Change(
+            seq,
+            f"id {seq % 3} é",
+            Record(
+                f"id {seq % 3} é",
+                random.standard_normal(DIMENSION).astype(np.float32),
+                f"text {seq} mpunga \U0001f33d",
+                {"page": seq, "é": [1.5, None, {"deep": "ŵ"}], "big": 2**70, "no": False},
+                seq,
+            ),
+            seq * 11,
+        )
+        for seq in range(1, 8)
+    ]
+    singly, together = following(postgres_store), following(postgres_store)
+    for entry in entries:
+        assert singly.apply([entry], after_mark=(entry.seq - 1) * 11 or None) == entry.seq
+    assert together.apply(entries) == 7
+    assert singly.cursor() == together.cursor()
+    for one, other in zip(singly.scan(), together.scan(), strict=True):
+        assert (one.id, one.seq, one.text, one.metadata) == (
+            other.id, other.seq, other.text, other.metadata,
+        )  # fmt: skip
+        assert one.embedding.tobytes() == other.embedding.tobytes()
+        written = entries[one.seq - 1].record
+        assert written is not None
+        assert one.embedding.tobytes() == written.embedding.tobytes()
+
+
+def test_one_entry_that_comes_too_late_changes_nothing(postgres_store: OpenStore) -> None:
+    """Another process had it: neither the row nor the cursor goes back."""
+    store = following(postgres_store)
+    entries = changes("a", "a", "b")
+    assert store.apply(entries) == 3
+    assert store.apply(entries[:1]) == 3
+    assert [(row.id, row.seq) for row in store.scan()] == [("a", 2), ("b", 3)]
 
 
 def test_a_table_on_another_entry_of_the_same_number_is_left_alone(

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from shadow.writes.host import Host
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appended
 from vectorstore.errors import ConfigurationError, InvalidInput, StoreCorrupt, VectorStoreError
-from vectorstore.types import Metric, Record
+from vectorstore.types import Change, Metric, Record
 
 DIMENSION = 8
 DAY_S = 24 * 3600
@@ -425,10 +425,26 @@ def test_a_batch_that_fails_in_the_file_fails_alone(tmp_path: Path, journal: Jou
     # behind it: they become one group.
     other.execute("BEGIN IMMEDIATE")
     results: dict[str, Appended | JournalUnavailable] = {}
+    told: dict[int, str] = {}
+    early: list[str] = []
+    too_early = threading.Event()
+
+    def tell(changes: Sequence[Change]) -> None:
+        seqs = [change.seq for change in changes]
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+        if len(changes) > 1:
+            # So long one of the group has time to return before it is told of, if it may.
+            too_early.wait(0.3)
+        told.update({change.seq: change.id for change in changes})
+
+    journal.on_commit(tell)
 
     def write(name: str) -> None:
         try:
-            results[name] = journal.append([put(name)])
+            results[name] = appended = journal.append([put(name)])
+            if told.get(appended.last_seq) != name:
+                early.append(name)
+                too_early.set()
         except JournalUnavailable as error:
             results[name] = error
 
@@ -445,10 +461,59 @@ def test_a_batch_that_fails_in_the_file_fails_alone(tmp_path: Path, journal: Jou
     for thread in threads:
         thread.join()
 
+    assert early == [], "returned before they were told of"
     assert "refused by the test" in str(results.pop("culprit"))
     seqs = [result.last_seq for result in results.values() if isinstance(result, Appended)]
     assert sorted(seqs) == list(range(1, len(names)))
     assert journal.head() == len(names) - 1
+    assert told == {change.seq: change.id for change in journal.read(0)}
+
+
+def test_new_entries_are_told_of_once_and_before_they_are_acknowledged(journal: Journal) -> None:
+    """By one thread for all that wrote at once, as the journal holds them; a retry is not new."""
+    told: list[Change] = []
+    journal.on_commit(told.extend)
+    start = threading.Barrier(8)
+    unheard: list[str] = []
+
+    def write(name: str) -> None:
+        start.wait()
+        for n in range(20):
+            appended = journal.append([put(name), (f"gone-{name}", None)], op_id=f"{name}-{n}")
+            again = journal.append([put(name), (f"gone-{name}", None)], op_id=f"{name}-{n}")
+            assert again.replayed
+            heard = {change.seq for change in list(told)}
+            if not {appended.first_seq, appended.last_seq} <= heard:
+                unheard.append(name)
+
+    threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert unheard == []
+    assert [c.seq for c in sorted(told, key=lambda c: c.seq)] == list(range(1, 321))
+    written = {change.seq: change for change in journal.read(0)}
+    for change in told:
+        stored = written[change.seq]
+        assert (change.id, change.mark) == (stored.id, stored.mark)
+        assert (change.record is None) == (stored.record is None)
+        if change.record is not None and stored.record is not None:
+            assert change.record.seq == change.seq
+            assert change.record.embedding.tobytes() == stored.record.embedding.tobytes()
+
+
+def test_a_writer_that_is_interrupted_while_it_tells_lets_the_others_go(journal: Journal) -> None:
+    """Ctrl-C in the one that sees to a group: what was committed is acknowledged to the rest."""
+
+    def interrupted(_: Sequence[Change]) -> None:
+        raise KeyboardInterrupt
+
+    journal.on_commit(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append([put("a")])
+    journal.on_commit(lambda _: None)
+    assert journal.append([put("b")]).last_seq == 2
 
 
 def test_the_same_operation_from_many_threads_is_one_write(journal: Journal) -> None:
