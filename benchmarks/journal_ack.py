@@ -1,11 +1,14 @@
 """How long a journal acknowledgement takes, beside a bare fdatasync of the same bytes.
 
-Run: ``python benchmarks/journal_ack.py [--directory DIR] [--rounds N]``. Every figure of one round is
+Run: ``python -m benchmarks.journal_ack [--directory DIR] [--rounds N]``. Every figure of one round is
 taken in turn, so that a machine that slows down slows all of them; the table gives medians and the
 ratios of medians. The bytes are one record of 1,536 dimensions with 300 characters of text.
 
 - ``fdatasync, in place``: pwrite into a file that already has its size, then fdatasync: the floor.
 - ``fdatasync, append``: the same at the end of a growing file.
+- ``SQLite alone, one`` and ``.., batch of 32``: a transaction of the same record(s) through the driver,
+  which is what bounds a journal that is an SQLite file.
+- ``fdatasync, 32 in place``: the floor of a batch, per record.
 - ``journal, one``: ``Journal.append`` of one record, once the log has started over.
 - ``journal, batch of 32``: one append of 32 records, per record.
 - ``journal, 32 threads``: 32 threads that append one record each at the same time, per record.
@@ -26,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bare_log import BareLog
 from shadow.writes.journal import Journal
 from vectorstore.types import Metric, Record
 
@@ -50,10 +54,15 @@ def measure(directory: Path, *, rounds: int) -> dict[str, list[float]]:
     os.write(placed, b"\1" * FILE_BYTES)
     os.fsync(placed)
     slots = FILE_BYTES // len(payload)
+    bare = BareLog(directory / "bare.db")
     pool = ThreadPoolExecutor(GROUP)
 
     def in_place(number: int) -> None:
         os.pwrite(placed, payload, number % slots * len(payload))
+        os.fdatasync(placed)
+
+    def together(number: int) -> None:
+        os.pwrite(placed, payload * GROUP, number % (slots // GROUP) * GROUP * len(payload))
         os.fdatasync(placed)
 
     def append(_: int) -> None:
@@ -70,13 +79,17 @@ def measure(directory: Path, *, rounds: int) -> dict[str, list[float]]:
     ways: dict[str, tuple[int, Callable[[int], object]]] = {
         "fdatasync, in place": (1, in_place),
         "fdatasync, append": (1, append),
+        "SQLite alone, one": (1, lambda _: bare.append([record])),
         "journal, one": (1, lambda _: journal.append([(record.id, record)])),
+        "fdatasync, 32 in place": (GROUP, together),
+        "SQLite alone, batch of 32": (GROUP, lambda _: bare.append([record] * GROUP)),
         "journal, batch of 32": (GROUP, lambda _: journal.append([(record.id, record)] * GROUP)),
         "journal, 32 threads": (GROUP * THREAD_APPENDS, threads),
     }
     # The log grows until the first checkpoints; what follows is the steady state.
     for _ in range(WARM_UP_APPENDS):
         journal.append([(record.id, record)])
+        bare.append([record])
     found: dict[str, list[float]] = {name: [] for name in ways}
     singles = [name for name, (records, _) in ways.items() if records == 1]
     groups = [name for name, (records, _) in ways.items() if records > 1]
@@ -91,8 +104,10 @@ def measure(directory: Path, *, rounds: int) -> dict[str, list[float]]:
                 found[name].append((time.perf_counter() - start) / records)
             if number % 300 == 299:
                 journal.truncate(journal.head())
+                bare.empty()
     pool.shutdown()
     journal.close()
+    bare.close()
     os.close(placed)
     os.close(grown)
     return found
@@ -108,13 +123,13 @@ def main() -> None:
         found = measure(Path(directory), rounds=options.rounds)
     floor = statistics.median(found["fdatasync, in place"])
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {options.rounds} rounds; us per record")
-    print(f"{'':24}{'p50':>8}{'p99':>9}{'/ in place':>12}{'/ append':>10}")
+    print(f"{'':26}{'p50':>8}{'p99':>9}{'/ in place':>12}{'/ append':>10}")
     grown = statistics.median(found["fdatasync, append"])
     table = {}
     for name, seconds in found.items():
         p50, p99 = statistics.median(seconds), float(np.percentile(seconds, 99))
         table[name] = {"p50_us": p50 * 1e6, "p99_us": p99 * 1e6, "ratio": p50 / floor}
-        print(f"{name:24}{p50 * 1e6:8.1f}{p99 * 1e6:9.1f}{p50 / floor:11.2f}x{p50 / grown:9.2f}x")
+        print(f"{name:26}{p50 * 1e6:8.1f}{p99 * 1e6:9.1f}{p50 / floor:11.2f}x{p50 / grown:9.2f}x")
     print("bounds: one <= 2x in place; per record in groups of 32 <= 0.2x")
     if options.json:
         options.json.write_text(json.dumps(table, indent=2))

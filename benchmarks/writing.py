@@ -11,6 +11,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
+from benchmarks.bare_log import BareLog
 from benchmarks.bench import Bench
 from benchmarks.interleave import Side, Timings, interleave, ratio
 from benchmarks.journal_ack import measure
@@ -55,6 +56,14 @@ def _journal(bench: Bench) -> None:
         bench.results.ratio(
             PART, f"{name} / bare fdatasync, per record", ratio(found[name], floor), at_most=most
         )
+    for name in ("one", "batch of 32"):
+        bare = found[f"SQLite alone, {name}"]
+        bench.results.ratio(
+            PART, f"SQLite alone, {name} / bare fdatasync, per record", ratio(bare, floor)
+        )
+        bench.results.ratio(
+            PART, f"journal, {name} / SQLite alone", ratio(found[f"journal, {name}"], bare)
+        )
 
 
 def _router(bench: Bench) -> None:
@@ -72,6 +81,12 @@ def _router(bench: Bench) -> None:
             prepare=True,
         )  # fmt: skip
 
+    bare = BareLog(bench.directory / "bare.db")
+
+    def both(number: int) -> None:
+        bare.append([records[number % count]])
+        plainly(kept, number)
+
     connections = [_connection(bench.dsn) for _ in range(WRITERS)]
     with router(bench.directory, data, bench.dsn, backfilled=True) as routed:
         for phase, single_most, many_most in (
@@ -81,6 +96,7 @@ def _router(bench: Bench) -> None:
             _enter(routed, phase)
             sides = {
                 "plain PostgreSQL upsert": Side(lambda n: plainly(kept, n)),
+                "bare SQLite, then PostgreSQL": Side(both, after=bare.empty),
                 "router": Side(
                     lambda n: routed.upsert([records[n % count]]), after=lambda: _level(routed)
                 ),
@@ -105,6 +121,16 @@ def _router(bench: Bench) -> None:
                 PART, f"router / plain PostgreSQL upsert, {answers} answers, p50",
                 ratio(found["router"], plain_one), at_most=single_most,
             )  # fmt: skip
+            if answers == "postgresql":
+                floor = found["bare SQLite, then PostgreSQL"]
+                bench.results.ratio(
+                    PART, "bare SQLite, then PostgreSQL / plain PostgreSQL upsert, p50",
+                    ratio(floor, plain_one),
+                )  # fmt: skip
+                bench.results.ratio(
+                    PART, "router / bare SQLite, then PostgreSQL, postgresql answers, p50",
+                    ratio(found["router"], floor),
+                )  # fmt: skip
             bench.results.ratio(
                 PART, f"router, {WRITERS} writers / one plain upsert, per record, {answers} answers",
                 ratio(many, plain_one), at_most=many_most,
@@ -113,6 +139,7 @@ def _router(bench: Bench) -> None:
                 PART, f"router / plain PostgreSQL, {WRITERS} writers both, {answers} answers",
                 ratio(many, found[f"plain PostgreSQL, {WRITERS} writers"]),
             )  # fmt: skip
+    bare.close()
     for connection in (kept, *connections):
         connection.close()
     plain.close()
