@@ -101,14 +101,14 @@ def rollback(
 
     To go back to a moment in the past, losing what came after it, there is `shadow restore`.
     """
-    from shadow.core.phases import Phase, Request, Wanted
+    from shadow import decisions
+    from shadow.core.phases import Phase
     from shadow.opening import who
 
     with migration(config) as opened:
+        decisions.rollback(opened, who=who("rollback"), why=why, clear_latch=clear_latch)
         if clear_latch:
-            opened.routes.clear_latch(who=who("rollback"), why=why)
             out.print("the latch is cleared")
-        opened.routes.ask(Request(Wanted.FAISS, who("rollback"), why))
         waiting = _wait_for(opened, Phase.SHADOW, 10.0)
         phase = opened.routes.current().phase
         if phase in (Phase.FAISS, Phase.SHADOW):

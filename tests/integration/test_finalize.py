@@ -141,3 +141,21 @@ def test_after_the_end_faiss_answers_no_more(small_migration: SmallMigration) ->
             pytest.raises(StoreUnavailable, match="final"),
         ):
             router.count()
+
+
+def test_the_command_rollback_is_refused_and_leaves_no_wish(
+    small_migration: SmallMigration,
+) -> None:
+    """There is no way back after the end: the command says so, and asks for nothing."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        finalize(migration, who="test", why="test")
+        asked = migration.routes.request()
+    rollback = small_migration.command("rollback")
+    printed, said = rollback.communicate(timeout=60)
+    assert rollback.returncode == 1, printed + said
+    assert "the migration is final" in said
+    assert "shadow restore" in said
+    with small_migration.opened() as migration:
+        assert migration.routes.request() == asked
