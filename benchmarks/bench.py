@@ -31,6 +31,7 @@ class Scale:
     """How much is measured. ``effort`` multiplies rounds; sizes are (rows, dimension)."""
 
     name: str
+    command: str
     effort: float
     sizes: tuple[tuple[int, int], ...]
     wide: bool = False
@@ -41,10 +42,14 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale("quick", 0.3, ((382, 1536), (2_000, 1536))),
-    "core": Scale("core", 0.7, ((382, 1536), (10_000, 1536), (100_000, 384))),
+    "quick": Scale("quick", "python -m benchmarks.run --quick", 0.3, ((382, 1536), (2_000, 1536))),
+    "core": Scale("core", "make bench", 0.7, ((382, 1536), (10_000, 1536), (100_000, 384))),
     "full": Scale(
-        "full", 2.0, ((382, 1536), (10_000, 1536), (100_000, 1536), (1_000_000, 384)), wide=True
+        "full",
+        "make bench-full",
+        2.0,
+        ((382, 1536), (10_000, 1536), (100_000, 1536), (1_000_000, 384)),
+        wide=True,
     ),
 }
 
@@ -62,7 +67,7 @@ class Bench:
     @cached_property
     def results(self) -> Results:
         """What was found so far."""
-        return Results(environment(self.dsn, seeds().origin))
+        return Results(environment(self.dsn, seeds().origin, self.scale.command))
 
     def say(self, text: str) -> None:
         """Tell the person who waits what is going on."""

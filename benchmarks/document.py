@@ -207,7 +207,7 @@ def _environment(results: Results) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     server = ", ".join(f"{name} {value}" for name, value in facts["server_settings"].items())
     return (
-        f"Measured {facts['at']} on {facts['processor']}, {facts['cores']} cores, "
+        f"Measured by `{facts['run']}` {facts['at']} on {facts['processor']}, {facts['cores']} cores, "
         f"{facts['memory_gb']} GB, {facts['system']}; Python {facts['python']}; {packages}; "
         f"PostgreSQL {facts['postgresql']} with pgvector {facts['pgvector']} ({server}), over TCP on "
         f"the same machine. Load before the run: {facts['load_1min_at_start']}. "

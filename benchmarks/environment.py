@@ -19,7 +19,7 @@ PACKAGES = ("shadow-cutover", "faiss-cpu", "numpy", "pgvector", "psycopg", "psyc
 SERVER_SETTINGS = ("shared_buffers", "fsync", "synchronous_commit", "wal_level", "max_wal_size")
 
 
-def environment(dsn: str, seeds: str) -> Mapping[str, Any]:
+def environment(dsn: str, seeds: str, run: str) -> Mapping[str, Any]:
     """Machine, versions, server settings, the load before the run, and the origin of the seeds."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         server = connection.info.parameter_status("server_version")
@@ -31,6 +31,7 @@ def environment(dsn: str, seeds: str) -> Mapping[str, Any]:
             for name in SERVER_SETTINGS
         }
     return {
+        "run": run,
         "at": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "processor": _processor(),
         "cores": os.cpu_count(),
