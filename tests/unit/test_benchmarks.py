@@ -15,6 +15,7 @@ from benchmarks.interleave import Side, Timings, interleave, ratio
 from benchmarks.results import Figure, Reading, Results, read_results
 
 ENVIRONMENT = {
+    "run": "make bench",
     "at": "2030-01-01 00:00:00 UTC",
     "processor": "an abacus",
     "cores": 2,
@@ -106,6 +107,7 @@ def test_document_and_chart_hold_the_figures(tmp_path: Path) -> None:
     found = results(figure(1.2, 0.1))
     write_document(found, tmp_path / "performance.md")
     page = (tmp_path / "performance.md").read_text()
+    assert "Measured by `make bench` 2030-01-01" in page
     assert "| 382 x 1,536 | 40.0 |  | 200 | 1.0000 | 5x | +0.16 ms |" in page
     assert "| p99 | 1.200x | 1.100 to 1.300 | <= 1.15x | yes |" in page
     assert "PostgresStore" in latency_chart(found)
