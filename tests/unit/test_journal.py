@@ -503,17 +503,44 @@ def test_new_entries_are_told_of_once_and_before_they_are_acknowledged(journal: 
             assert change.record.embedding.tobytes() == stored.record.embedding.tobytes()
 
 
-def test_a_writer_that_is_interrupted_while_it_tells_lets_the_others_go(journal: Journal) -> None:
+def test_a_writer_that_is_interrupted_while_it_tells_lets_the_others_go(
+    tmp_path: Path, journal: Journal
+) -> None:
     """Ctrl-C in the one that sees to a group: what was committed is acknowledged to the rest."""
 
-    def interrupted(_: Sequence[Change]) -> None:
-        raise KeyboardInterrupt
+    def tell(changes: Sequence[Change]) -> None:
+        if len(changes) > 1:
+            raise KeyboardInterrupt
 
-    journal.on_commit(interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        journal.append([put("a")])
-    journal.on_commit(lambda _: None)
-    assert journal.append([put("b")]).last_seq == 2
+    journal.on_commit(tell)
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    acknowledged: list[int] = []
+    interrupted: list[str] = []
+
+    def write(name: str) -> None:
+        try:
+            acknowledged.append(journal.append([put(name)]).last_seq)
+        except KeyboardInterrupt:
+            interrupted.append(name)
+
+    # One waits for the lock that is held here; those behind it become one group.
+    threads = [threading.Thread(target=write, args=(f"w{n}",), daemon=True) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while len(journal._appender._group._queue) < len(threads) - 1:
+        assert time.monotonic() < deadline, "the callers did not queue up"
+        time.sleep(0.001)
+    other.execute("COMMIT")
+    other.close()
+    for thread in threads:
+        thread.join(timeout=5)
+        assert not thread.is_alive(), "a writer was never told that its write is durable"
+    assert len(interrupted) == 1
+    assert len(acknowledged) == 5
+    assert journal.head() == 6
+    assert journal.append([put("after")]).last_seq == 7
 
 
 def test_the_same_operation_from_many_threads_is_one_write(journal: Journal) -> None:
