@@ -30,7 +30,6 @@ from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable,
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
 from vectorstore.types import Answer, Metric, Query, Record
-from vectorstore.validation import check_batch, check_id, normalised_record
 
 __all__ = ["Router"]
 
@@ -353,17 +352,11 @@ class Router:
         ``op_id`` makes a retry within 24 hours the same write. Raises InvalidInput and leaves no
         trace, or JournalFull / JournalUnavailable when the write could not be made durable.
         """
-        check_batch(records)
-        ready = [
-            normalised_record(record, dimension=self._dimension, metric=self._metric)
-            for record in records
-        ]
-        return self._write([(record.id, record) for record in ready], op_id)
+        return self._write([(record.id, record) for record in records], op_id)
 
     def delete(self, ids: Sequence[str], *, op_id: str | None = None) -> int:
         """Remove by id; acknowledged as in :meth:`upsert`."""
-        check_batch(ids)
-        return self._write([(check_id(record_id), None) for record_id in ids], op_id)
+        return self._write([(record_id, None) for record_id in ids], op_id)
 
     def _write(self, entries: Entries, op_id: str | None) -> int:
         if not self._open:

@@ -9,7 +9,6 @@ pays for others without end.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -25,7 +24,8 @@ Result = TypeVar("Result")
 
 
 class _Ticket(Generic[Request, Result]):
-    """One caller's place in the queue. ``wake`` is held until the caller is served or must lead."""
+    """One caller's place in the queue. ``wake``, of one that waits, is held until it is served or must
+    lead."""
 
     __slots__ = ("leads", "outcome", "request", "wake")
 
@@ -33,8 +33,7 @@ class _Ticket(Generic[Request, Result]):
         self.request = request
         self.outcome: Result | VectorStoreError | None = None
         self.leads = False
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.wake: threading.Lock | None = None
 
 
 class GroupCommit(Generic[Request, Result]):
@@ -54,18 +53,21 @@ class GroupCommit(Generic[Request, Result]):
         self._commit = commit
         self._then = then
         self._lock = threading.Lock()
-        self._queue: deque[_Ticket[Request, Result]] = deque()
+        self._queue: list[_Ticket[Request, Result]] = []
         self._led = False
 
     def submit(self, request: Request) -> Result:
         """The result of ``request`` once its group is durable; raises that request's own error."""
         ticket: _Ticket[Request, Result] = _Ticket(request)
-        with self._lock:
-            self._queue.append(ticket)
-            if not self._led:
-                self._led = ticket.leads = True
         try:
-            if not ticket.leads:
+            with self._lock:
+                self._queue.append(ticket)
+                if self._led:
+                    ticket.wake = wake = threading.Lock()
+                    wake.acquire()
+                else:
+                    self._led = ticket.leads = True
+            if ticket.wake is not None:
                 ticket.wake.acquire()
             if ticket.leads:
                 self._lead()
@@ -90,8 +92,8 @@ class GroupCommit(Generic[Request, Result]):
     def _lead(self) -> None:
         """Commit one group: the head of the queue, which holds the leader's own ticket first."""
         with self._lock:
-            count = min(len(self._queue), GROUP_REQUESTS_MAX)
-            group = [self._queue.popleft() for _ in range(count)]
+            group = self._queue[:GROUP_REQUESTS_MAX]
+            del self._queue[:GROUP_REQUESTS_MAX]
         requests = [ticket.request for ticket in group]
         outcomes: Sequence[Result | VectorStoreError] = ()
         try:
@@ -114,7 +116,8 @@ class GroupCommit(Generic[Request, Result]):
             finally:
                 for ticket, outcome in zip(group, outcomes, strict=True):
                     ticket.outcome = outcome
-                    ticket.wake.release()
+                    if ticket.wake is not None:
+                        ticket.wake.release()
 
     def _hand_over(self) -> None:
         """Name the next leader, if anybody waits. The lock is held."""
@@ -122,4 +125,5 @@ class GroupCommit(Generic[Request, Result]):
         if self._queue:
             successor = self._queue[0]
             successor.leads = True
-            successor.wake.release()
+            if successor.wake is not None:
+                successor.wake.release()

@@ -3,7 +3,7 @@
 A write's place in the log is its ``seq``, taken from a counter row in the transaction that inserts the
 entry, so it never repeats and never skips. Batches of several threads share one transaction. Several
 processes of one machine share the file; each opens its own ``Journal`` (after a fork too), and what one
-of them committed the others can read at once. Records arrive here as ``normalised_record`` made them.
+of them committed the others can read at once. What cannot be held by every store is refused here.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Journal:
         """
         file = JournalFile(directory)
         try:
-            incarnation, dimension = enter(file, host or Host.this(), adopt_host, clock())
+            incarnation, vectors = enter(file, host or Host.this(), adopt_host, clock())
         except BaseException:
             file.close()
             raise
@@ -85,7 +85,7 @@ class Journal:
             file,
             checkpointer,
             incarnation=incarnation,
-            dimension=dimension,
+            vectors=vectors,
             size_bytes_max=size_bytes_max,
             clock=clock,
         )
@@ -132,7 +132,7 @@ class Journal:
                     f"the journal holds vectors of {found[0]} dimensions under {found[1]}, not "
                     f"{dimension} under {metric}: another model needs another state directory"
                 )
-        self._appender.dimension = dimension
+        self._appender.vectors = (dimension, metric)
 
     # -- appending ---------------------------------------------------------------------------------
 

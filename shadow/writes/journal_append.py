@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalSealed
 from shadow.writes.checkpointer import Checkpointer
@@ -14,8 +15,8 @@ from shadow.writes.group_commit import GroupCommit
 from shadow.writes.journal_entry import EntryRow, batch_digest, row_of
 from shadow.writes.journal_file import JournalFile
 from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
-from vectorstore.types import Change, Record
-from vectorstore.validation import check_batch
+from vectorstore.types import Change, Metric, Record
+from vectorstore.validation import check_batch, check_id, encoded_record
 
 __all__ = ["Appended", "Appender", "oldest_holder"]
 
@@ -34,11 +35,10 @@ class Appended:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(NamedTuple):
     """One caller's append, encoded before it queues so that a bad one never reaches a transaction."""
 
-    changes: Sequence[tuple[str, Record | None]]
+    changes: list[tuple[str, Record | None]]
     rows: list[EntryRow]
     size_bytes: int
     op_id: str | None
@@ -48,8 +48,8 @@ class _Batch:
 class Appender:
     """Appends to one journal file.
 
-    ``incarnation`` is the history that it appends to; ``dimension`` is None until the journal is bound;
-    ``mark`` is the one that its entries carry; ``on_commit``: see ``Journal.on_commit``.
+    ``incarnation`` is the history that it appends to; ``vectors`` says what they are, None until the
+    journal is bound; ``mark`` is the one that its entries carry; ``on_commit``: see ``Journal.on_commit``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Appender:
         checkpointer: Checkpointer,
         *,
         incarnation: str,
-        dimension: int | None,
+        vectors: tuple[int, Metric] | None,
         size_bytes_max: int,
         clock: Callable[[], float],
     ) -> None:
@@ -66,13 +66,13 @@ class Appender:
         self._checkpointer = checkpointer
         self._size_bytes_max = size_bytes_max
         self.incarnation = incarnation
-        self.dimension = dimension
+        self.vectors = vectors
         self.clock = clock
         self.mark = secrets.randbits(63)
         # Guarded by the file's write lock.
         self._free_bytes = 0
         self._asked_at = -ROOM_AGE_S_MAX
-        self.on_commit: Callable[[Sequence[Change]], None] = lambda _: None
+        self.on_commit: Callable[[Sequence[Change]], None] | None = None
         self._group: GroupCommit[_Batch, Appended] = GroupCommit(self._commit, self._committed)
 
     def append(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> Appended:
@@ -80,16 +80,31 @@ class Appender:
         return self._group.submit(self._batch(changes, op_id))
 
     def _batch(self, changes: Sequence[tuple[str, Record | None]], op_id: str | None) -> _Batch:
-        if self.dimension is None:
+        if self.vectors is None:
             raise ConfigurationError("the journal was not told what its vectors are: call bind")
         if not changes:
             raise InvalidInput("there is nothing to append: the batch is empty")
         check_batch(changes)
         if op_id is not None and not 0 < len(op_id) <= OPERATION_ID_CHARS_MAX:
             raise InvalidInput(f"an op_id has 1 to {OPERATION_ID_CHARS_MAX} characters")
-        rows = [row_of(name, record, dimension=self.dimension) for name, record in changes]
+        dimension, metric = self.vectors
+        ready: list[tuple[str, Record | None]] = []
+        rows: list[EntryRow] = []
+        size_bytes = 0
+        for name, given in changes:
+            if given is None:
+                ready.append((check_id(name), None))
+                row = EntryRow(name, None, None, None)
+            elif given.id != name:
+                raise InvalidInput(f"the change of {name!r} carries the record {given.id!r}")
+            else:
+                record, metadata = encoded_record(given, dimension=dimension, metric=metric)
+                ready.append((name, record))
+                row = row_of(record, metadata)
+            rows.append(row)
+            size_bytes += row.size_bytes
         digest = b"" if op_id is None else batch_digest(rows)
-        return _Batch(changes, rows, sum(row.size_bytes for row in rows), op_id, digest)
+        return _Batch(ready, rows, size_bytes, op_id, digest)
 
     def _commit(self, batches: Sequence[_Batch]) -> list[Appended | VectorStoreError]:
         """One transaction for all; if that fails, each alone, so that one's error is its own."""
@@ -110,13 +125,16 @@ class Appender:
             head, incarnation, sealed = connection.execute(
                 "SELECT head, incarnation, sealed FROM state"
             ).fetchone()
-            self._check_incarnation(incarnation)
+            if incarnation != self.incarnation:
+                raise self._restored(incarnation)
             if sealed:
                 raise JournalSealed("the migration is final: PostgreSQL takes writes itself")
-            room = self._room(connection, sum(batch.size_bytes for batch in batches))
+            room = self._room(connection, sum([batch.size_bytes for batch in batches]))
             now = self.clock()
             for batch in batches:
-                earlier = self._earlier(connection, batch, now)
+                earlier = None
+                if batch.op_id is not None:
+                    earlier = self._earlier(connection, batch, now)
                 if earlier is not None:
                     outcomes.append(earlier)
                     continue
@@ -163,12 +181,15 @@ class Appender:
     ) -> None:
         """Tell of the new entries, in runs without a gap: batches that were committed each alone may
         have those of other processes between them."""
+        tell = self.on_commit
+        if tell is None:
+            return
         run: list[Change] = []
         for batch, outcome in zip(batches, outcomes, strict=True):
             if isinstance(outcome, VectorStoreError) or outcome.replayed:
                 continue
             if run and run[-1].seq + 1 != outcome.first_seq:
-                self.on_commit(run)
+                tell(run)
                 run = []
             for seq, (name, record) in enumerate(batch.changes, outcome.first_seq):
                 placed = None
@@ -177,14 +198,12 @@ class Appender:
                     placed = Record(name, record.embedding, record.text, record.metadata, seq)
                 run.append(Change(seq, name, placed, self.mark))
         if run:
-            self.on_commit(run)
+            tell(run)
 
     def _earlier(
         self, connection: sqlite3.Connection, batch: _Batch, now: float
     ) -> Appended | VectorStoreError | None:
         """What an earlier call with the same op_id came to; None if there is none."""
-        if batch.op_id is None:
-            return None
         found = connection.execute(
             "SELECT first_seq, last_seq, digest, appended_at FROM operation WHERE op_id = ?",
             (batch.op_id,),
@@ -214,12 +233,11 @@ class Appender:
             needed_bytes=batch.size_bytes,
         )
 
-    def _check_incarnation(self, found: str) -> None:
-        if found != self.incarnation:
-            raise ForeignIncarnation(
-                f"the journal {self._file.path} was restored (incarnation {found}) while this process "
-                f"ran on {self.incarnation}. Nothing was written: restart the process"
-            )
+    def _restored(self, found: str) -> ForeignIncarnation:
+        return ForeignIncarnation(
+            f"the journal {self._file.path} was restored (incarnation {found}) while this process "
+            f"ran on {self.incarnation}. Nothing was written: restart the process"
+        )
 
 
 def oldest_holder(connection: sqlite3.Connection) -> tuple[str, int] | None:

@@ -9,10 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vectorstore.canonical import canonical_json
-from vectorstore.errors import InvalidInput
 from vectorstore.types import Change, Record
-from vectorstore.validation import check_id
 
 __all__ = ["STORED_COLUMNS", "EntryRow", "StoredRow", "batch_digest", "change_of", "row_of"]
 
@@ -53,27 +50,10 @@ class StoredRow(NamedTuple):
     embedding: bytes | None
 
 
-def row_of(record_id: str, record: Record | None, *, dimension: int) -> EntryRow:
-    """The stored form of a change. Raises InvalidInput if it could not be read back as it was."""
-    check_id(record_id)
-    if record is None:
-        return EntryRow(record_id, None, None, None)
-    if record.id != record_id:
-        raise InvalidInput(f"the change of {record_id!r} carries the record {record.id!r}")
-    embedding = record.embedding
-    if embedding.dtype != np.float32 or embedding.shape != (dimension,):
-        raise InvalidInput(
-            f"record {record_id!r}: the journal holds float32 vectors of shape ({dimension},), not "
-            f"{embedding.dtype} of {embedding.shape}: pass it through normalised_record first"
-        )
-    if "\0" in record.text:
-        raise InvalidInput(f"the text of {record_id!r} holds a NUL character")
-    try:
-        record.text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(f"the text of {record_id!r} holds a lone surrogate") from error
-    vector = embedding.astype("<f4", copy=False).tobytes()
-    return EntryRow(record_id, record.text, canonical_json(record.metadata), vector)
+def row_of(record: Record, metadata: str) -> EntryRow:
+    """The stored form of a record and its metadata, both as ``encoded_record`` made them."""
+    vector = record.embedding.astype("<f4", copy=False).tobytes()
+    return EntryRow(record.id, record.text, metadata, vector)
 
 
 def change_of(row: StoredRow) -> Change:

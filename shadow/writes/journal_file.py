@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 from shadow.errors import JournalBusy, JournalUnavailable
+from shadow.writes.journal_transaction import WriteTransaction
 from shadow.writes.sqlite_failure import is_code, translation
 from vectorstore.durable import sync_directory
 from vectorstore.errors import ConfigurationError
@@ -68,35 +69,25 @@ class JournalFile:
             # From here on the writer polls by itself, see the module's docstring.
             self._writer.execute("PRAGMA busy_timeout = 0")
         self._identity = self._file_identity()
+        self._transaction = WriteTransaction(
+            self._writer,
+            self._write_lock,
+            self.path,
+            begin=self._begin,
+            busy=self._busy,
+            lock_s_max=BUSY_TIMEOUT_MS / 1e3,
+        )
 
     # -- transactions ------------------------------------------------------------------------------
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One durable transaction: committed and synced when the block ends, undone if it raises.
+    def writing(self) -> WriteTransaction:
+        """One durable transaction, see :class:`WriteTransaction`; entered with the connection.
 
         Raises JournalBusy if others hold the lock for ``BUSY_TIMEOUT_MS``, JournalUnavailable if the
         disk is full or fails; then nothing of the transaction is acknowledged.
         """
         self._check_open()
-        if not self._write_lock.acquire(timeout=BUSY_TIMEOUT_MS / 1e3):
-            raise self._busy()
-        connection = self._writer
-        try:
-            self._until_free(connection, "BEGIN IMMEDIATE")
-            try:
-                self._check_same_file()
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise translation(error, self.path) from error
-        finally:
-            self._write_lock.release()
+        return self._transaction
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -226,6 +217,16 @@ class JournalFile:
                 "Use the version of shadow-cutover that wrote it"
             )
 
+    def _begin(self) -> None:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_code(error, "SQLITE_BUSY"):
+                raise
+            self._until_free(self._writer, "BEGIN IMMEDIATE")
+        # A write into a file that was moved away or replaced would be acknowledged and lost.
+        self._check_same_file()
+
     # -- guards ------------------------------------------------------------------------------------
 
     def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
@@ -249,7 +250,6 @@ class JournalFile:
         return status.st_dev, status.st_ino
 
     def _check_same_file(self) -> None:
-        """A write into a file that was moved away or replaced would be acknowledged and lost."""
         try:
             same = self._file_identity() == self._identity
         except FileNotFoundError:

@@ -10,15 +10,17 @@ from shadow.errors import ForeignHost, ForeignIncarnation, JournalGap
 from shadow.writes.host import Host
 from shadow.writes.journal_entry import STORED_COLUMNS, StoredRow, change_of
 from shadow.writes.journal_file import JournalFile
-from vectorstore.types import Change
+from vectorstore.types import Change, Metric
 
 __all__ = ["check_place", "enter", "last_changes", "mark_at"]
 
 IDS_PER_STATEMENT = 500
 
 
-def enter(file: JournalFile, host: Host, adopt_host: bool, now: float) -> tuple[str, int | None]:
-    """Check whose journal this is, and sync it; its incarnation and dimension.
+def enter(
+    file: JournalFile, host: Host, adopt_host: bool, now: float
+) -> tuple[str, tuple[int, Metric] | None]:
+    """Check whose journal this is, and sync it; its incarnation, and what its vectors are if bound.
 
     The write is needed even if nothing changed: a process that was killed between writing the log
     and syncing it leaves entries that a reader sees but the disk may not hold yet.
@@ -31,8 +33,8 @@ def enter(file: JournalFile, host: Host, adopt_host: bool, now: float) -> tuple[
             " VALUES (1, 0, 0, ?, ?, ?, ?, ?)",
             (uuid.uuid4().hex, *fields, now),
         )
-        incarnation, dimension, *found = connection.execute(
-            "SELECT incarnation, dimension, boot_id, machine_id, host_name FROM state"
+        incarnation, dimension, metric, *found = connection.execute(
+            "SELECT incarnation, dimension, metric, boot_id, machine_id, host_name FROM state"
         ).fetchone()
         owner = Host(*found)
         if not (adopt_host or host.is_same(owner)):
@@ -46,7 +48,7 @@ def enter(file: JournalFile, host: Host, adopt_host: bool, now: float) -> tuple[
             "UPDATE state SET boot_id = ?, machine_id = ?, host_name = ?, opened_at = ?",
             (*fields, now),
         )
-    return incarnation, dimension
+    return incarnation, None if dimension is None else (dimension, Metric(metric))
 
 
 def check_place(connection: sqlite3.Connection, seq: int) -> None:

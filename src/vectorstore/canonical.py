@@ -34,7 +34,8 @@ def _written(value: Any, depth: int) -> str:
     write = _SCALARS.get(type(value))
     if write is not None:
         return write(value)
-    if isinstance(value, Mapping):
+    # The common type by itself: to ask the abstract one takes longer than to write a small object.
+    if type(value) is dict or isinstance(value, Mapping):
         return _object(value, depth)
     if isinstance(value, list | tuple):
         _check_depth(value, depth)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +60,9 @@ class MemoryStore:
         ranked = sorted(
             zip(scores.tolist(), rows, strict=True), key=lambda pair: (-pair[0], pair[1].id)
         )
-        hits = [Hit(r.id, score, r.text, r.metadata, r.seq) for score, r in ranked[: query.k]]
+        hits = [
+            Hit(r.id, score, r.text, deepcopy(r.metadata), r.seq) for score, r in ranked[: query.k]
+        ]
         return Answer(hits, self._name, applied_seq)
 
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
@@ -74,7 +77,7 @@ class MemoryStore:
             self._require_open()
             for record in ready:
                 self._seq += 1
-                self._records[record.id] = replace(record, seq=self._seq)
+                self._records[record.id] = _own(replace(record, seq=self._seq))
             return self._seq
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -91,7 +94,8 @@ class MemoryStore:
     def get(self, ids: Sequence[str]) -> list[Record]:
         with self._lock:
             self._require_open()
-            return [self._records[record_id] for record_id in ids if record_id in self._records]
+            found = [self._records[record_id] for record_id in ids if record_id in self._records]
+            return [_own(record) for record in found]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
         with self._lock:
@@ -100,7 +104,7 @@ class MemoryStore:
             later = sorted(
                 (r.id.encode(), r) for r in self._records.values() if r.id.encode() > start
             )
-            return [record for _, record in later[:limit]]
+            return [_own(record) for _, record in later[:limit]]
 
     def count(self, filter: Filter | None = None) -> int:
         with self._lock:
@@ -123,7 +127,7 @@ class MemoryStore:
                 if change.record is None:
                     self._records.pop(change.id, None)
                 else:
-                    self._records[change.id] = replace(change.record, seq=change.seq)
+                    self._records[change.id] = _own(replace(change.record, seq=change.seq))
                 self._seq = change.seq
             return self._seq
 
@@ -139,3 +143,8 @@ class MemoryStore:
     def _require_open(self) -> None:
         if not self._open:
             raise StoreUnavailable(f"the {self._name} store is closed")
+
+
+def _own(record: Record) -> Record:
+    """A record that shares nothing that can change."""
+    return replace(record, embedding=record.embedding.copy(), metadata=deepcopy(record.metadata))

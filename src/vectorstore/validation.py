@@ -5,9 +5,9 @@ Limits are part of the contract: a refusal names the limit that was passed.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ __all__ = [
     "TEXT_BYTES_MAX",
     "check_batch",
     "check_id",
+    "encoded_record",
     "normalised_record",
     "query_vector",
 ]
@@ -33,37 +34,59 @@ METADATA_BYTES_MAX = 100_000
 BATCH_RECORDS_MAX = 10_000
 K_MAX = 1_000
 
+_parse = json.JSONDecoder().raw_decode
+
 
 def check_id(record_id: str) -> str:
     """Return the id, or raise InvalidInput saying what is wrong with it."""
     if not isinstance(record_id, str) or not record_id:
         raise InvalidInput(f"an id must be text that is not empty, not {record_id!r}")
-    _check_text(record_id, "an id", ID_BYTES_MAX)
+    try:
+        _check_text(record_id, ID_BYTES_MAX)
+    except InvalidInput as error:
+        raise InvalidInput(f"an id {error}") from error
     return record_id
 
 
 def normalised_record(record: Record, *, dimension: int, metric: Metric) -> Record:
     """The record as every store will hold it, or InvalidInput and no trace.
 
-    The embedding becomes float32 (d,); under cosine it is scaled to unit length, once, here.
+    The embedding becomes float32 (d,); under cosine it is scaled to unit length, once, here. The
+    metadata is what its canonical text says: the caller keeps its mapping, and may change it.
     """
-    check_id(record.id)
-    if not isinstance(record.text, str):
-        raise InvalidInput(f"record {record.id!r}: text must be a string")
-    _check_text(record.text, f"the text of {record.id!r}", TEXT_BYTES_MAX)
-    if len(canonical_json(record.metadata).encode()) > METADATA_BYTES_MAX:
-        raise InvalidInput(
-            f"record {record.id!r}: metadata is larger than {METADATA_BYTES_MAX:,} bytes"
-        )
-    vector = _vector(record.embedding, dimension, metric, f"record {record.id!r}")
-    return replace(record, embedding=vector)
+    return encoded_record(record, dimension=dimension, metric=metric)[0]
+
+
+def encoded_record(record: Record, *, dimension: int, metric: Metric) -> tuple[Record, str]:
+    """:func:`normalised_record`, and the canonical text of its metadata."""
+    name, text = record.id, record.text
+    check_id(name)
+    if not isinstance(text, str):
+        raise InvalidInput(f"record {name!r}: text must be a string")
+    try:
+        _check_text(text, TEXT_BYTES_MAX)
+    except InvalidInput as error:
+        raise InvalidInput(f"the text of {name!r} {error}") from error
+    metadata = canonical_json(record.metadata)
+    if not metadata.startswith("{"):
+        raise InvalidInput(f"record {name!r}: metadata must be a JSON object")
+    if len(metadata.encode()) > METADATA_BYTES_MAX:
+        raise InvalidInput(f"record {name!r}: metadata is larger than {METADATA_BYTES_MAX:,} bytes")
+    try:
+        vector = _vector(record.embedding, dimension, metric)
+    except InvalidInput as error:
+        raise InvalidInput(f"record {name!r}: {error}") from error
+    return Record(name, vector, text, _parse(metadata)[0], record.seq), metadata
 
 
 def query_vector(query: Query, *, dimension: int, metric: Metric) -> Vector:
     """The query's vector as float32 (d,), of unit length under cosine; checks k as well."""
     if not 1 <= query.k <= K_MAX:
         raise InvalidInput(f"k is {query.k}; it must be from 1 to {K_MAX}")
-    return _vector(query.vector, dimension, metric, "query")
+    try:
+        return _vector(query.vector, dimension, metric)
+    except InvalidInput as error:
+        raise InvalidInput(f"query: {error}") from error
 
 
 def check_batch(records: Sequence[object]) -> None:
@@ -74,36 +97,39 @@ def check_batch(records: Sequence[object]) -> None:
         )
 
 
-def _vector(values: object, dimension: int, metric: Metric, what: str) -> Vector:
+# What is wrong is said without a name: whoever asks puts it before, and only if something is wrong.
+
+
+def _vector(values: object, dimension: int, metric: Metric) -> Vector:
     try:
         vector = np.ascontiguousarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{what}: the vector is not an array of numbers") from error
+        raise InvalidInput("the vector is not an array of numbers") from error
     if vector.shape != (dimension,):
         raise InvalidInput(
-            f"{what}: the vector has shape {vector.shape}; this store holds {dimension} dimensions"
+            f"the vector has shape {vector.shape}; this store holds {dimension} dimensions"
         )
     squared = float(np.dot(vector, vector))
     if not math.isfinite(squared):
         # The square may overflow where the values do not.
         if not np.isfinite(vector).all():
-            raise InvalidInput(f"{what}: the vector holds NaN or infinity")
-        raise InvalidInput(f"{what}: the vector is too long for float32 (|x|^2 overflows)")
+            raise InvalidInput("the vector holds NaN or infinity")
+        raise InvalidInput("the vector is too long for float32 (|x|^2 overflows)")
     if metric is not Metric.COSINE:
         return vector
     if squared == 0.0:
-        raise InvalidInput(f"{what}: a zero vector has no direction, so cosine cannot rank it")
+        raise InvalidInput("a zero vector has no direction, so cosine cannot rank it")
     if abs(squared - 1.0) <= 2e-7:
         return vector
     return vector / np.float32(np.sqrt(squared))
 
 
-def _check_text(text: str, what: str, bytes_max: int) -> None:
+def _check_text(text: str, bytes_max: int) -> None:
     if "\0" in text:
-        raise InvalidInput(f"{what} holds a NUL character, which PostgreSQL cannot store")
+        raise InvalidInput("holds a NUL character, which PostgreSQL cannot store")
     try:
-        size = len(text.encode("utf-8"))
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
-        raise InvalidInput(f"{what} holds a lone surrogate, which UTF-8 cannot encode") from error
+        raise InvalidInput("holds a lone surrogate, which UTF-8 cannot encode") from error
     if size > bytes_max:
-        raise InvalidInput(f"{what} is {size:,} bytes; at most {bytes_max:,} are allowed")
+        raise InvalidInput(f"is {size:,} bytes; at most {bytes_max:,} are allowed")

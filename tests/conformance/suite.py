@@ -222,6 +222,33 @@ class StoreConformance:
         seq = store.delete(["one"])
         assert store.search(query()).applied_seq >= seq
 
+    def test_nothing_is_shared_with_the_caller(self, store: VectorStore) -> None:
+        """What a caller does to what it gave, or was given, changes nothing that the store holds."""
+        given = {"page": 1, "nested": {"list": [1]}}
+        vector = np.random.default_rng(7).normal(size=DIMENSION).astype(np.float32)
+        vector /= np.linalg.norm(vector)
+        kept = vector.copy()
+        store.upsert([Record("one", vector, "text", given)])
+        ways: list[Callable[[], list[Any]]] = [
+            lambda: store.search(Query(kept)).hits,
+            lambda: store.search_many([Query(kept)])[0].hits,
+            lambda: store.get(["one"]),
+            lambda: store.scan(),
+        ]
+        owned: Any = [given]
+        for way in ways:
+            for metadata in owned:
+                metadata["page"] = 2
+                metadata["nested"]["list"].append(2)
+            vector[:] = 0
+            found = way()
+            assert found[0].metadata == {"page": 1, "nested": {"list": [1]}}
+            owned = [found[0].metadata]
+            if isinstance(found[0], Record):
+                assert np.allclose(found[0].embedding, kept, atol=1e-6)
+                vector = found[0].embedding
+        assert store.get(["one"])[0].metadata == {"page": 1, "nested": {"list": [1]}}
+
     def test_get_keeps_the_order_asked(self, store: VectorStore) -> None:
         """Unknown ids are left out; the rest comes in the order of the question."""
         store.upsert(records(5))

@@ -102,22 +102,22 @@ class Collection:
         return ranked_rows(self.index, positions, k, lambda rows: self.metric.scores(vector, rows))
 
     def hits(self, ranking: Ranking) -> list[Hit]:
-        """The records behind a ranking."""
+        """The records behind a ranking, with metadata of the caller's own."""
         rows = self.rows
         ids, texts, metadata, seqs = rows.ids, rows.texts, rows.metadata, rows.seqs
         # The tuple's own constructor: a third less than Hit(...) on the path of every query.
         new = tuple.__new__
         return [
-            new(Hit, (ids[at], score, texts[at], metadata[at], seqs[at]))
+            new(Hit, (ids[at], score, texts[at], metadata[at].copy(), seqs[at]))
             for score, at in zip(*ranking, strict=True)
         ]
 
     def records(self, positions: Sequence[int]) -> list[Record]:
-        """Whole records, with copies of their vectors."""
+        """Whole records, with copies of their vectors and metadata."""
         rows = self.rows
         vectors = self.index.vectors(np.asarray(positions, dtype=np.int64))
         return [
-            Record(rows.ids[at], vector, rows.texts[at], rows.metadata[at], rows.seqs[at])
+            Record(rows.ids[at], vector, rows.texts[at], rows.metadata[at].copy(), rows.seqs[at])
             for at, vector in zip(positions, vectors, strict=True)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,21 @@ MASKS_MAX = 32
 """Filters whose matching rows are remembered; the least recently used is forgotten first."""
 
 
+class _Nested(dict[str, Any]):
+    """Metadata that holds lists or objects, which a copy must not share."""
+
+    def copy(self) -> dict[str, Any]:
+        return copy.deepcopy(dict(self))
+
+
+def _held(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping as it is kept. Most are flat, for which dict's own copy is enough, and quick."""
+    for value in metadata.values():
+        if isinstance(value, list | dict):
+            return _Nested(metadata)
+    return metadata if type(metadata) is dict else dict(metadata)
+
+
 class Rows:
     """Columns by position, the way from id to position, and the remembered matches of filters.
 
@@ -32,16 +48,16 @@ class Rows:
         self,
         ids: list[str],
         texts: list[str],
-        metadata: list[Mapping[str, Any]],
+        metadata: Sequence[Mapping[str, Any]],
         seqs: list[int],
         *,
         dead: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Take over columns of equal length, which the caller gives up; ``dead`` lists the positions
-        that hold no record."""
+        that hold no record. A mapping in ``metadata`` has a ``copy`` that shares nothing with it."""
         self.ids = ids
         self.texts = texts
-        self.metadata = metadata
+        self.metadata = list(map(_held, metadata))
         self.seqs = seqs
         flags = np.ones(len(self.ids), dtype=np.bool_)
         if dead is not None:
@@ -64,13 +80,13 @@ class Rows:
         if at == len(self.ids):
             self.ids.append(record_id)
             self.texts.append(text)
-            self.metadata.append(metadata)
+            self.metadata.append(_held(metadata))
             self.seqs.append(seq)
             self.live.add(at)
         else:
             self.ids[at] = record_id
             self.texts[at] = text
-            self.metadata[at] = metadata
+            self.metadata[at] = _held(metadata)
             self.seqs[at] = seq
         if record_id not in self.position and self._ordered is not None:
             bisect.insort(self._ordered, record_id)

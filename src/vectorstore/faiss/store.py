@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,12 +197,7 @@ class FaissStore:
     def upsert(self, records: Sequence[Record]) -> int:
         check_batch(records)
         ready = [
-            # The caller keeps its mapping and may change it; what a filter matched must not.
-            replace(r, metadata=copy.deepcopy(dict(r.metadata)))
-            for r in (
-                normalised_record(r, dimension=self._dimension, metric=self._metric)
-                for r in records
-            )
+            normalised_record(r, dimension=self._dimension, metric=self._metric) for r in records
         ]
         with self._writing:
             self._commit([(r.id, r, self._seq + n) for n, r in enumerate(ready, 1)])
