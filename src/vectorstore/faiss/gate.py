@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ["Gate"]
 
 
 class Gate:
-    """A readers-writer lock. Writers must already be serialised by the caller.
+    """A readers-writer lock: readers ``enter`` and ``leave``, a writer holds it alone by ``with gate:``.
+
+    Writers must already be serialised by the caller.
 
     A writer closes the gate, so that new readers queue behind it, and waits only for the searches
     that are already inside. Readers must not nest: a second ``enter`` behind a closed gate would wait
@@ -45,15 +45,17 @@ class Gate:
             with self._idle:
                 self._idle.notify()
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the store alone for the length of the block."""
-        with self._passage:
-            self._closed = True
-            try:
-                with self._idle:
-                    while self._inside:
-                        self._idle.wait()
-                yield
-            finally:
-                self._closed = False
+    def __enter__(self) -> None:
+        self._passage.acquire()
+        self._closed = True
+        try:
+            with self._idle:
+                while self._inside:
+                    self._idle.wait()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = False
+        self._passage.release()

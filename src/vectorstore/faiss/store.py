@@ -177,8 +177,9 @@ class FaissStore:
             return collection.records(collection.rows.live.positions()[start:stop].tolist())
 
     def applied_seq(self) -> int:
-        with self._reading():
-            return self._seq
+        # No need to enter: it changes last, once what it tells of is in place.
+        self._require_open()
+        return self._seq
 
     def describe(self) -> Mapping[str, Any]:
         with self._reading() as collection:
@@ -223,7 +224,9 @@ class FaissStore:
         """Set nprobe (IVF) or efSearch (HNSW) for the queries to come; Unsupported on flat."""
         if breadth < 1:
             raise InvalidInput(f"breadth is {breadth}; it must be at least 1")
-        with self._writing, self._exclusive() as collection:
+        with self._writing, self._gate:
+            self._require_open()
+            collection = self._collection
             if collection.index.dense:
                 raise Unsupported("this index is searched exactly: there is no breadth to set")
             collection.index.breadth = breadth
@@ -248,8 +251,9 @@ class FaissStore:
                 return False
             if record is not None and record.seq > self._seq:
                 return False
-            with self._exclusive() as collection:
-                collection.write([(record_id, record, 0 if record is None else record.seq)])
+            with self._gate:
+                self._require_open()
+                self._collection.write([(record_id, record, 0 if record is None else record.seq)])
             return True
 
     def compact(self) -> int:
@@ -283,7 +287,7 @@ class FaissStore:
             yield self._collection, self._seq
 
     def close(self) -> None:
-        with self._writing, self._gate.exclusive():
+        with self._writing, self._gate:
             self._open = False
             index = empty_index(
                 dimension=self._dimension, inner_product=self._metric is not Metric.L2, kind=FLAT
@@ -321,12 +325,6 @@ class FaissStore:
         finally:
             self._gate.leave()
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[Collection]:
-        with self._gate.exclusive():
-            self._require_open()
-            yield self._collection
-
     def _following(self, changes: Sequence[Change]) -> list[Pending]:
         pending: list[Pending] = []
         expected = self._seq + 1
@@ -349,7 +347,9 @@ class FaissStore:
         return pending
 
     def _commit(self, changes: list[Pending]) -> None:
-        with self._exclusive() as collection:
+        with self._gate:
+            self._require_open()
+            collection = self._collection
             collection.write(changes)
             self._seq += len(changes)
         waiting = self._kind == IVF and collection.index.kind == FLAT
@@ -357,7 +357,7 @@ class FaissStore:
             self._exchange(collection.retrained())
 
     def _exchange(self, collection: Collection) -> None:
-        with self._gate.exclusive():
+        with self._gate:
             self._collection = collection
 
     def _require_open(self) -> None:

@@ -24,7 +24,7 @@ from vectorstore.postgres.schema import Names
 from vectorstore.postgres.wire import vector_bytes
 from vectorstore.types import Change, Record
 
-__all__ = ["ADVANCE_ENTRIES_MAX", "Advance"]
+__all__ = ["Advance"]
 
 ADVANCE_ENTRIES_MAX = 500
 
@@ -64,6 +64,16 @@ class Advance:
         self._one = _text(names, _ONE)
         self._many = _text(names, _MANY)
 
+    @staticmethod
+    def takes(changes: Sequence[Change]) -> bool:
+        """Whether these are upserts that follow each other, and no more than one statement should take."""
+        if not 0 < len(changes) <= ADVANCE_ENTRIES_MAX:
+            return False
+        for seq, change in enumerate(changes, changes[0].seq):
+            if change.record is None or change.seq != seq:
+                return False
+        return True
+
     def __call__(
         self,
         connection: BoundedConnection,
@@ -74,7 +84,8 @@ class Advance:
     ) -> bool:
         """Whether the changes were applied; false, with nothing changed, if the cursor is elsewhere.
 
-        The cursor must stand right before the first of them, on an entry of ``after_mark`` (None: any).
+        They must be such as it :meth:`takes`. The cursor must stand right before the first of them, on
+        an entry of ``after_mark`` (None: any).
         """
         last: dict[str, Record] = {}
         for change in changes:

@@ -153,7 +153,7 @@ class Pool:
 
     def _give_back(self, connection: BoundedConnection) -> None:
         # The pool would wait for a rollback without any deadline.
-        if connection.info.transaction_status is not TransactionStatus.IDLE:
+        if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             connection.close()
         connection.deadline = None
         with self._lock:

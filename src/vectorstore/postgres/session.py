@@ -58,11 +58,13 @@ def server_timeout_ms(allowed_ms: float) -> int:
 
 def pending_settings(connection: BoundedConnection, settings: Mapping[str, int]) -> dict[str, int]:
     """Which of ``settings`` and the statement timeout differ from what the session has."""
-    wanted = dict(settings)
+    session = connection.session
+    changes = {name: value for name, value in settings.items() if session.get(name) != value}
     if connection.deadline is not None:
-        remaining_ms = (connection.deadline - time.monotonic()) * 1000.0
-        wanted["statement_timeout"] = server_timeout_ms(remaining_ms)
-    return {name: value for name, value in wanted.items() if connection.session.get(name) != value}
+        timeout_ms = server_timeout_ms((connection.deadline - time.monotonic()) * 1000.0)
+        if session.get("statement_timeout") != timeout_ms:
+            changes["statement_timeout"] = timeout_ms
+    return changes
 
 
 def send_settings(connection: BoundedConnection, changes: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
-from vectorstore.postgres.advancing import ADVANCE_ENTRIES_MAX, Advance
+from vectorstore.postgres.advancing import Advance
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.cursor import (
     Cursor,
@@ -206,9 +206,7 @@ class PostgresStore:
     ) -> bool:
         """Apply the changes in one round trip if they are such, and the table stands right before them."""
         incarnation = self._incarnation
-        if incarnation is None or not 0 < len(changes) <= ADVANCE_ENTRIES_MAX:
-            return False
-        if any(change.record is None for change in changes) or not _consecutive(changes):
+        if incarnation is None or not self._advance_rows.takes(changes):
             return False
         return self.read(
             lambda connection: self._advance_rows(
@@ -310,8 +308,9 @@ class PostgresStore:
     @staticmethod
     def _refresh_session(connection: BoundedConnection) -> None:
         changes = pending_settings(connection, {"enable_seqscan": 1})
-        send_settings(connection, changes)
-        connection.session.update(changes)
+        if changes:
+            send_settings(connection, changes)
+            connection.session.update(changes)
 
     def _rows(self, text: str, parameters: Any, timeout_ms: float | None = None) -> list[TupleRow]:
         def fetch(connection: BoundedConnection) -> list[TupleRow]:
@@ -351,8 +350,3 @@ class PostgresStore:
             return moved.seq
 
         return self.transact(write)
-
-
-def _consecutive(changes: Sequence[Change]) -> bool:
-    first = changes[0].seq
-    return all(change.seq == seq for seq, change in enumerate(changes, first))
