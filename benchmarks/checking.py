@@ -86,6 +86,11 @@ def verifying(bench: Bench) -> None:
     def md5_of_text(_: int) -> None:
         connection.execute(as_text)
 
+    def md5_alone(_: int) -> None:
+        with connection.transaction():
+            connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
+            connection.execute(as_text)
+
     def md5_of_both(_: int) -> None:
         some = source.ids(limit=NAIVE_ROWS)
         these = as_text + sql.SQL(" WHERE id = ANY(%s)")
@@ -101,6 +106,7 @@ def verifying(bench: Bench) -> None:
         "FAISS digests alone": Side(here, per_call=data.rows),
         "pulled in binary, digested here": Side(pulled, per_call=data.rows),
         "md5 of text on the server": Side(md5_of_text, per_call=data.rows),
+        "md5 of text on the server, one process": Side(md5_alone, per_call=data.rows),
         "md5 of text, both stores": Side(md5_of_both, per_call=NAIVE_ROWS),
     }
     found = interleave(sides, rounds=bench.scale.rounds(7), calls=1)
@@ -112,6 +118,12 @@ def verifying(bench: Bench) -> None:
         (f"{part} / pulling in binary", "pulled in binary, digested here", part, 2.5),
         ("verify / md5 of text, both stores", "md5 of text, both stores", whole, 12.0),
         (f"{part} / md5 of text on the server", "md5 of text on the server", part, 12.0),
+        (
+            f"{part} / md5 of text on the server, one process",
+            "md5 of text on the server, one process",
+            part,
+            12.0,
+        ),
         ("verify / md5 of text on the server", "md5 of text on the server", whole, 12.0),
     ):
         bench.results.ratio(PART, f"{name}, rows/s", ratio(found[over], found[ours]),
