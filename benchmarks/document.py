@@ -49,13 +49,15 @@ BOUNDS = {
     ),
     "wire": (
         "The floor is the server's execution time. How far above it raw psycopg lies (its own row) is "
-        "the round trip: "
-        "where waking another process is dear, as in a virtual machine, it alone is more than the third "
-        "that is asked for, whatever the client does. Above the floor lie one round trip (two context switches "
-        "and a socket), the vector as binary (2 us), ten rows decoded (text and JSON, the larger "
-        "part), the pool, and the deadline that is kept on the socket. Vectors that stay in the row "
-        "save a look-up and a decompression per row; a vector as text costs its printing and its "
-        "parsing, and a connection costs a process on the server."
+        "the round trip: where waking another process is dear, as in a virtual machine, it alone is more "
+        "than the third that is asked for, whatever the client does. Above the floor lie one round trip "
+        "(two context switches and a socket), the vector as binary (2 us), ten rows decoded (text and "
+        "JSON, the larger part), the pool, and the deadline that is kept on the socket. Vectors that stay "
+        "in the row save a look-up and a copy per row; a vector as text costs its printing and its "
+        "parsing, and a connection costs a process on the server. The rows without a target bound "
+        "those that have one: *server execution time, default storage* over the same with the vectors in "
+        "the row is what a client could gain by storage that took no time of its own, and the naive ways "
+        "over *raw psycopg* are what one could gain that took no more time than that."
     ),
     "backfill": (
         "One backend's COPY is bound by the server: WAL, index entries (primary key, GIN, hash) and "
@@ -97,7 +99,7 @@ BOUNDS = {
         "printing again, in Python; so the whole is held against the whole, the server's part against the "
         "server's, and the whole against what the server alone takes for its text. (Over a table of some tens "
         "of thousands of rows the server prints its text with two processes by itself, which halves the "
-        "time of that side.) crc32c finds accidents, not forgery: sha256 is "
+        "time of that side; *one process* is without that.) crc32c finds accidents, not forgery: sha256 is "
         "there for that, at its price."
     ),
     "gate": (
@@ -117,7 +119,7 @@ BOUNDS = {
         "Exact search is proportional to rows and to dimensions once the constant part of a query is "
         "small beside it: about 10 us in FAISS and 100 to 200 us over a wire, which is why the "
         "exponents of small sizes lie below 1. k costs little until rows are carried to the client: "
-        "there PostgreSQL sends text and metadata and FAISS hands out references. The router's own time "
+        "there PostgreSQL sends text and metadata and FAISS copies a small dictionary for each. The router's own time "
         "is what its code takes, and nothing in it depends on the rows; but a scan that is larger than "
         "the processor's caches leaves that code to be fetched from memory anew, which is why it takes "
         "microseconds more beside a scan of milliseconds."
