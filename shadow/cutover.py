@@ -16,7 +16,7 @@ from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.routes import RouteBook
 from shadow.verdict import VerdictDesk, open_sentences, verdict_facts
-from shadow.writes.followers import PostgresqlFollower
+from shadow.writes.postgresql_follower import PostgresqlFollower
 
 __all__ = ["Cutover", "Rehearsal"]
 

@@ -22,8 +22,9 @@ from shadow.lag import LagClock
 from shadow.process_lock import process_lock
 from shadow.routes import RouteBook
 from shadow.verdict import VerdictDesk
-from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
+from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from shadow.writes.snapshots import SnapshotKeeper
 from vectorstore.errors import ConfigurationError, VectorStoreError
 from vectorstore.types import Metric

@@ -23,13 +23,15 @@ from shadow.events import EventLog
 from shadow.lag import LagClock
 from shadow.mirror import Mirror
 from shadow.write_path import Entries, WritePath
-from shadow.writes.followers import FaissFollower, PostgresqlFollower, PostgresqlLink
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.own_writes import OwnWrites
+from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
 from vectorstore.types import Answer, Metric, Query, Record
+from vectorstore.validation import check_batch
 
 __all__ = ["Router"]
 
@@ -352,10 +354,12 @@ class Router:
         ``op_id`` makes a retry within 24 hours the same write. Raises InvalidInput and leaves no
         trace, or JournalFull / JournalUnavailable when the write could not be made durable.
         """
+        check_batch(records)
         return self._write([(record.id, record) for record in records], op_id)
 
     def delete(self, ids: Sequence[str], *, op_id: str | None = None) -> int:
         """Remove by id; acknowledged as in :meth:`upsert`."""
+        check_batch(ids)
         return self._write([(record_id, None) for record_id in ids], op_id)
 
     def _write(self, entries: Entries, op_id: str | None) -> int:

@@ -14,7 +14,7 @@ from shadow.opening import Migration, open_migration, who
 from shadow.read_latency import ReadLatencies
 from shadow.router import Router
 from shadow.steward import Steward
-from shadow.writes.followers import FaissFollower
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.room import RoomMaker
 from vectorstore.errors import VectorStoreError
 

@@ -21,7 +21,7 @@ from shadow.opening import Migration, who
 from shadow.router import Router
 from shadow.verify_schedule import VerifySchedule
 from shadow.writes.backfill import POSTGRESQL_CURSOR, release_left_hold
-from shadow.writes.followers import FaissFollower
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR
 from vectorstore.errors import StoreUnavailable, VectorStoreError
 

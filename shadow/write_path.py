@@ -16,9 +16,10 @@ from shadow.core.phases import Route
 from shadow.errors import JournalFull, JournalSealed
 from shadow.events import EventLog
 from shadow.lag import LagClock
-from shadow.writes.followers import FaissFollower, PostgresqlFollower
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Appended, Journal
 from shadow.writes.own_writes import OwnWrites
+from shadow.writes.postgresql_follower import PostgresqlFollower
 from vectorstore.errors import StoreUnavailable
 from vectorstore.types import Change, Record
 

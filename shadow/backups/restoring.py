@@ -26,8 +26,8 @@ from shadow.events import EventLog
 from shadow.opening import open_link
 from shadow.routes import RouteBook
 from shadow.writes.backfill import POSTGRESQL_CURSOR
-from shadow.writes.followers import PostgresqlLink
 from shadow.writes.journal import Journal
+from shadow.writes.postgresql_follower import PostgresqlLink
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR
 from vectorstore.durable import copy_durably, sync_directory, write_durably
 from vectorstore.errors import StoreUnavailable, VectorStoreError

@@ -20,6 +20,7 @@ __all__ = ["UNCOUNTED", "Shell"]
 BODY_WAIT_S_MAX = 30.0
 # These are asked for by who watches the proxy, most of all when it is busy.
 UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics", "/v1/events", "/v1/status"})
+ENDLESS = frozenset({"/v1/events"})
 BODY_TYPES = frozenset({"application/json", "application/octet-stream"})
 
 log = EventLog("shadow.serve")
@@ -53,6 +54,10 @@ class Shell:
             return
         started = time.perf_counter()
         scope.setdefault("state", {})["arrived"] = started
+        method = scope["method"]
+        if method == "HEAD" and scope["path"] not in ENDLESS:
+            # What is answered to GET but for the body, which the server leaves out.
+            scope = {**scope, "method": "GET"}
         answered: list[int] = []
 
         async def answer(message: Message) -> None:
@@ -77,10 +82,10 @@ class Shell:
             route = getattr(scope.get("route"), "path", "unmatched")
             status = answered[0] if answered else 499
             elapsed_s = time.perf_counter() - started
-            self._metrics.request(scope["method"], route, status, elapsed_s)
+            self._metrics.request(method, route, status, elapsed_s)
             log.debug(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 ms=round(elapsed_s * 1e3, 2),

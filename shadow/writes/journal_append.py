@@ -85,8 +85,10 @@ class Appender:
         if not changes:
             raise InvalidInput("there is nothing to append: the batch is empty")
         check_batch(changes)
-        if op_id is not None and not 0 < len(op_id) <= OPERATION_ID_CHARS_MAX:
-            raise InvalidInput(f"an op_id has 1 to {OPERATION_ID_CHARS_MAX} characters")
+        if op_id is not None and not (
+            isinstance(op_id, str) and 0 < len(op_id) <= OPERATION_ID_CHARS_MAX
+        ):
+            raise InvalidInput(f"an op_id is text of 1 to {OPERATION_ID_CHARS_MAX} characters")
         dimension, metric = self.vectors
         ready: list[tuple[str, Record | None]] = []
         rows: list[EntryRow] = []

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from shadow.errors import JournalUnavailable
-from shadow.writes.followers import PostgresqlLink
 from shadow.writes.journal import Journal
+from shadow.writes.postgresql_follower import PostgresqlLink
 from vectorstore.errors import Unsupported
 from vectorstore.types import Record
 

@@ -9,8 +9,9 @@ from shadow.errors import JournalFull
 from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.backfill import POSTGRESQL_CURSOR
-from shadow.writes.followers import FaissFollower, PostgresqlFollower
+from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import WARNING_SHARE, Journal
+from shadow.writes.postgresql_follower import PostgresqlFollower
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR, SnapshotKeeper
 from vectorstore.errors import StoreUnavailable
 

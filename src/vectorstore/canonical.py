@@ -16,16 +16,19 @@ from typing import Any
 
 from vectorstore.errors import InvalidInput
 
-__all__ = ["DEPTH_MAX", "canonical_json"]
+__all__ = ["DEPTH_MAX", "INTEGER_BITS_MAX", "canonical_json"]
 
 DEPTH_MAX = 64
+# Python itself neither prints nor reads a number of more than 4,300 digits.
+INTEGER_BITS_MAX = 14_000
 
 
 def canonical_json(value: Any) -> str:
     """The canonical text of a JSON value.
 
-    Raises InvalidInput for NaN, infinities, NUL or lone surrogates in text, keys that are not text,
-    nesting beyond ``DEPTH_MAX``, and types that JSON does not know.
+    Raises InvalidInput for NaN, infinities, whole numbers beyond ``INTEGER_BITS_MAX``, NUL or lone
+    surrogates in text, keys that are not text, nesting beyond ``DEPTH_MAX``, and types that JSON does not
+    know.
     """
     return _written(value, 0)
 
@@ -96,6 +99,12 @@ def _text(text: str) -> str:
     return encode_basestring(text)
 
 
+def _integer(value: int) -> str:
+    if value.bit_length() > INTEGER_BITS_MAX:
+        raise InvalidInput(f"metadata holds a whole number of more than {INTEGER_BITS_MAX:,} bits")
+    return int.__repr__(value)
+
+
 def _number(value: float) -> str:
     if not math.isfinite(value):
         raise InvalidInput(f"metadata holds {value!r}, which JSON cannot hold")
@@ -106,7 +115,7 @@ def _number(value: float) -> str:
 
 _SCALARS: Mapping[type, Callable[[Any], str]] = {
     str: _text,
-    int: int.__repr__,
+    int: _integer,
     float: _number,
     bool: lambda value: "true" if value else "false",
     type(None): lambda _: "null",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from vectorstore.canonical import INTEGER_BITS_MAX
 from vectorstore.errors import InvalidInput
 
 __all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar"]
@@ -45,7 +46,7 @@ class Filter:
     def of(cls, mapping: Mapping[str, Scalar | Sequence[Scalar]]) -> Filter | None:
         """Build a filter from ``{key: value}`` or ``{key: [value, ...]}``; ``{}`` means no filter.
 
-        Raises InvalidInput for other shapes, NaN, NUL characters, or more than ``CLAUSES_MAX``
+        Raises InvalidInput for other shapes, what JSON cannot hold, or more than ``CLAUSES_MAX``
         clauses or ``VALUES_MAX`` values in one clause.
         """
         if len(mapping) > CLAUSES_MAX:
@@ -88,6 +89,10 @@ def _equal(stored: Any, wanted: Scalar) -> bool:
 def _check_text(text: object, what: str) -> None:
     if not isinstance(text, str) or "\0" in text:
         raise InvalidInput(f"{what} must be text without NUL characters, not {text!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} holds a lone surrogate, which UTF-8 cannot encode") from error
 
 
 def _check_scalar(key: str, value: object) -> None:
@@ -95,6 +100,10 @@ def _check_scalar(key: str, value: object) -> None:
         _check_text(value, f"the filter value for {key!r}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(f"filter on {key!r} has {value!r}, which JSON cannot hold")
+    elif isinstance(value, int) and value.bit_length() > INTEGER_BITS_MAX:
+        raise InvalidInput(
+            f"filter on {key!r} has a whole number of more than {INTEGER_BITS_MAX:,} bits"
+        )
     elif value is not None and not isinstance(value, bool | int | float):
         raise InvalidInput(
             f"filter on {key!r} takes text, numbers, booleans, null, or a list of these; "

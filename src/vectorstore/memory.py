@@ -13,7 +13,15 @@ import numpy as np
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.types import Answer, Change, Hit, Metric, Query, Record
-from vectorstore.validation import check_batch, check_id, normalised_record, query_vector
+from vectorstore.validation import (
+    check_batch,
+    check_filter,
+    check_id,
+    check_ids,
+    check_page,
+    normalised_record,
+    query_vector,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -92,12 +100,14 @@ class MemoryStore:
             return self._seq
 
     def get(self, ids: Sequence[str]) -> list[Record]:
+        check_ids(ids)
         with self._lock:
             self._require_open()
             found = [self._records[record_id] for record_id in ids if record_id in self._records]
             return [_own(record) for record in found]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        check_page(after, limit)
         with self._lock:
             self._require_open()
             start = after.encode()
@@ -107,6 +117,7 @@ class MemoryStore:
             return [_own(record) for _, record in later[:limit]]
 
     def count(self, filter: Filter | None = None) -> int:
+        check_filter(filter)
         with self._lock:
             self._require_open()
             if filter is None:

@@ -16,6 +16,7 @@ Two stores may differ by float32 rounding, about 1e-6 |q| |x|.
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vectorstore.canonical import canonical_json
+from vectorstore.errors import InvalidInput
 from vectorstore.filters import Filter
 
 __all__ = ["Answer", "Change", "Hit", "Metadata", "Metric", "Query", "Record", "Vector"]
@@ -89,8 +92,12 @@ class Query:
 
     ``vector``: shape (d,), any float type. ``k``: 1 to 1,000. ``filter``: rows that may answer.
     ``min_seq``: the answer must include this write (read-your-writes across processes).
-    ``timeout_ms``: the caller's deadline. ``label``: a name of the application's for its own strata.
+    ``timeout_ms``: the caller's deadline. ``label``: a name of the application's for its own
+    strata, of at most 100 characters.
     ``spent_ms``: what the application spent on this question before the search, as on its embedding.
+
+    Raises InvalidInput for a field of another type: a mistake is told where it was made. Inside a store
+    it would look like a failure of the store. What depends on the store, it checks itself.
     """
 
     vector: npt.NDArray[Any]
@@ -100,6 +107,42 @@ class Query:
     timeout_ms: float | None = None
     label: str | None = None
     spent_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("k", "min_seq"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                object.__setattr__(self, name, _whole(name, value))
+        if self.filter is not None and not isinstance(self.filter, Filter):
+            raise InvalidInput(
+                f"query: the filter is a {type(self.filter).__name__}; make one by Filter.of({{key: value}})"
+            )
+        for name in ("timeout_ms", "spent_ms"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, _REAL) and value >= 0):
+                raise InvalidInput(f"query: {name} must be a number of milliseconds, not {value!r}")
+        if self.label is not None:
+            _check_label(self.label)
+
+
+LABEL_CHARS_MAX = 100
+_REAL = (int, float, np.integer, np.floating)
+
+
+def _whole(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInput(f"query: {name} must be a whole number, not {value!r}") from None
+
+
+def _check_label(label: object) -> None:
+    if not isinstance(label, str) or len(label) > LABEL_CHARS_MAX:
+        raise InvalidInput(f"query: a label is text of at most {LABEL_CHARS_MAX} characters")
+    try:
+        canonical_json(label)
+    except InvalidInput as error:
+        raise InvalidInput(f"query: the label cannot be kept: {error}") from error
 
 
 class Hit(NamedTuple):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from vectorstore.canonical import canonical_json
 from vectorstore.errors import InvalidInput
+from vectorstore.filters import Filter
 from vectorstore.types import Metric, Query, Record, Vector
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "METADATA_BYTES_MAX",
     "TEXT_BYTES_MAX",
     "check_batch",
+    "check_filter",
     "check_id",
+    "check_ids",
+    "check_page",
     "encoded_record",
     "normalised_record",
     "query_vector",
@@ -41,10 +45,7 @@ def check_id(record_id: str) -> str:
     """Return the id, or raise InvalidInput saying what is wrong with it."""
     if not isinstance(record_id, str) or not record_id:
         raise InvalidInput(f"an id must be text that is not empty, not {record_id!r}")
-    try:
-        _check_text(record_id, ID_BYTES_MAX)
-    except InvalidInput as error:
-        raise InvalidInput(f"an id {error}") from error
+    _check_text(record_id, "an id", ID_BYTES_MAX)
     return record_id
 
 
@@ -59,20 +60,16 @@ def normalised_record(record: Record, *, dimension: int, metric: Metric) -> Reco
 
 def encoded_record(record: Record, *, dimension: int, metric: Metric) -> tuple[Record, str]:
     """:func:`normalised_record`, and the canonical text of its metadata."""
-    name, text = record.id, record.text
-    check_id(name)
-    if not isinstance(text, str):
-        raise InvalidInput(f"record {name!r}: text must be a string")
+    name, text = check_id(record.id), record.text
     try:
-        _check_text(text, TEXT_BYTES_MAX)
-    except InvalidInput as error:
-        raise InvalidInput(f"the text of {name!r} {error}") from error
-    metadata = canonical_json(record.metadata)
-    if not metadata.startswith("{"):
-        raise InvalidInput(f"record {name!r}: metadata must be a JSON object")
-    if len(metadata.encode()) > METADATA_BYTES_MAX:
-        raise InvalidInput(f"record {name!r}: metadata is larger than {METADATA_BYTES_MAX:,} bytes")
-    try:
+        if not isinstance(text, str):
+            raise InvalidInput("text must be a string")
+        _check_text(text, "the text", TEXT_BYTES_MAX)
+        metadata = canonical_json(record.metadata)
+        if not metadata.startswith("{"):
+            raise InvalidInput("metadata must be a JSON object")
+        if len(metadata.encode()) > METADATA_BYTES_MAX:
+            raise InvalidInput(f"metadata is larger than {METADATA_BYTES_MAX:,} bytes")
         vector = _vector(record.embedding, dimension, metric)
     except InvalidInput as error:
         raise InvalidInput(f"record {name!r}: {error}") from error
@@ -89,15 +86,45 @@ def query_vector(query: Query, *, dimension: int, metric: Metric) -> Vector:
         raise InvalidInput(f"query: {error}") from error
 
 
+def check_ids(ids: Sequence[str]) -> None:
+    """Refuse what is no list of ids; an id that nothing could be called is no error in a question."""
+    _check_list(ids)
+    for one in ids:
+        if not isinstance(one, str):
+            raise InvalidInput(f"an id is text, not {one!r}")
+
+
+def check_page(after: str, limit: int) -> None:
+    """Refuse a page that no scan can give."""
+    if not isinstance(after, str):
+        raise InvalidInput(f"after is the last id of the page before, or empty, not {after!r}")
+    if not isinstance(limit, int | np.integer) or limit < 0:
+        raise InvalidInput(f"limit must be a whole number from 0, not {limit!r}")
+
+
+def check_filter(filter: Filter | None) -> None:
+    """Refuse what is no filter."""
+    if filter is not None and not isinstance(filter, Filter):
+        raise InvalidInput(
+            f"the filter is a {type(filter).__name__}; make one by Filter.of({{key: value}})"
+        )
+
+
 def check_batch(records: Sequence[object]) -> None:
-    """Refuse a batch that is larger than one transaction should be."""
+    """Refuse a batch that is larger than one transaction should be, or is no batch."""
+    _check_list(records)
     if len(records) > BATCH_RECORDS_MAX:
         raise InvalidInput(
             f"batch has {len(records):,} items; at most {BATCH_RECORDS_MAX:,} are allowed: split it"
         )
 
 
-# What is wrong is said without a name: whoever asks puts it before, and only if something is wrong.
+def _check_list(values: Collection[object]) -> None:
+    if type(values) is list:
+        return
+    if isinstance(values, str | bytes) or not isinstance(values, Collection):
+        # Each character of a text would pass for an id.
+        raise InvalidInput(f"a list is wanted, not one {type(values).__name__}: write [it]")
 
 
 def _vector(values: object, dimension: int, metric: Metric) -> Vector:
@@ -124,12 +151,12 @@ def _vector(values: object, dimension: int, metric: Metric) -> Vector:
     return vector / np.float32(np.sqrt(squared))
 
 
-def _check_text(text: str, bytes_max: int) -> None:
+def _check_text(text: str, what: str, bytes_max: int) -> None:
     if "\0" in text:
-        raise InvalidInput("holds a NUL character, which PostgreSQL cannot store")
+        raise InvalidInput(f"{what} holds a NUL character, which PostgreSQL cannot store")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
-        raise InvalidInput("holds a lone surrogate, which UTF-8 cannot encode") from error
+        raise InvalidInput(f"{what} holds a lone surrogate, which UTF-8 cannot encode") from error
     if size > bytes_max:
-        raise InvalidInput(f"is {size:,} bytes; at most {bytes_max:,} are allowed")
+        raise InvalidInput(f"{what} is {size:,} bytes; at most {bytes_max:,} are allowed")

@@ -305,6 +305,7 @@ class StoreConformance:
             Record("text", np.ones(DIMENSION, np.float32), "nul\0", {}),
             Record("lone", np.ones(DIMENSION, np.float32), "\ud800", {}),
             Record("meta", np.ones(DIMENSION, np.float32), "t", {"x": float("nan")}),
+            Record("list", np.ones(DIMENSION, np.float32), "t", ["x"]),  # type: ignore[arg-type]
         ],
         ids=lambda bad: repr(bad.id),
     )
@@ -317,6 +318,44 @@ class StoreConformance:
         answer = store.search(query(k=10))
         assert [hit.id for hit in answer.hits] == ["kept"]
         assert answer.applied_seq == before
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda store: store.search(query(k=10.0)),
+            lambda store: store.search(query(k=None)),
+            lambda store: store.search(query(min_seq="1")),
+            lambda store: store.search(query(filter={"page": 1})),
+            lambda store: store.search(query(timeout_ms="50")),
+            lambda store: store.search(query(timeout_ms=float("nan"))),
+            lambda store: store.search(query(label=1)),
+            lambda store: store.search(query(label="\ud800")),
+            lambda store: store.search(query(label="x" * 101)),
+            lambda store: store.search(query(filter=Filter.of({"page": 10**5000}))),
+            lambda store: store.search(query(filter=Filter.of({"page": "\ud800"}))),
+            lambda store: store.upsert([record("c", metadata={"page": 10**5000})]),
+            lambda store: store.search(query(spent_ms="1")),
+            lambda store: store.search(Query("a text")),  # type: ignore[arg-type]
+            lambda store: store.count({"page": 1}),
+            lambda store: store.get("ab"),
+            lambda store: store.get([1]),
+            lambda store: store.delete("ab"),
+            lambda store: store.delete([1]),
+            lambda store: store.upsert(record("c")),
+            lambda store: store.scan(after=None),
+            lambda store: store.scan(limit=-1),
+        ],
+    )
+    def test_a_mistake_of_the_caller_is_told_and_is_no_failure_of_the_store(
+        self, store: VectorStore, call: Callable[[Any], object]
+    ) -> None:
+        """InvalidInput at once, however often; then the store answers others as before."""
+        store.upsert([record("a"), record("b")])
+        for _ in range(20):
+            with pytest.raises(InvalidInput):
+                call(store)
+        assert len(store.search(query(k=np.int64(1))).hits) == 1
+        assert store.count() == 2
 
     def test_describe_gives_scalars(self, store: VectorStore) -> None:
         """What describe says can be written as JSON."""

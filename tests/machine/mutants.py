@@ -19,9 +19,9 @@ from shadow.router import Router
 from shadow.routes import RouteBook
 from shadow.write_path import WritePath
 from shadow.writes import backfill, journal
-from shadow.writes.followers import PostgresqlFollower
 from shadow.writes.journal import Journal
 from shadow.writes.journal_append import Appender
+from shadow.writes.postgresql_follower import PostgresqlFollower
 from shadow.writes.snapshots import SnapshotKeeper
 from tests.machine import postgresql_double
 from vectorstore.faiss import snapshot

@@ -181,3 +181,14 @@ def test_events_tell_the_panels_and_the_status(proxy: Running, events_of) -> Non
     assert status["phase"] == "faiss"
     assert {action["name"] for action in status["actions"]} >= {"cutover", "rollback"}
     assert all(action["will"] for action in status["actions"])
+
+
+def test_head_is_answered_like_get_without_the_body(filled: Running) -> None:
+    """Who watches the proxy asks so; an address that takes no GET, or never ends, takes no HEAD."""
+    for address in ("/healthz", "/readyz", "/v1/status", "/v1/records?limit=1", "/metrics"):
+        asked, looked = filled.client.get(address), filled.client.head(address)
+        assert looked.status_code == asked.status_code == 200, address
+        assert looked.headers["content-type"] == asked.headers["content-type"]
+        assert looked.content == b""
+    assert filled.client.head("/v1/search").status_code == 405
+    assert filled.client.head("/v1/events").status_code == 405

@@ -24,6 +24,8 @@ MASKS_MAX = 32
 class _Nested(dict[str, Any]):
     """Metadata that holds lists or objects, which a copy must not share."""
 
+    __slots__ = ()
+
     def copy(self) -> dict[str, Any]:
         return copy.deepcopy(dict(self))
 

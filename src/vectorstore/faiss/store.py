@@ -18,7 +18,15 @@ from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_
 from vectorstore.faiss.rows import Rows
 from vectorstore.filters import Filter
 from vectorstore.types import Answer, Change, Metric, Query, Record
-from vectorstore.validation import check_batch, check_id, normalised_record, query_vector
+from vectorstore.validation import (
+    check_batch,
+    check_filter,
+    check_id,
+    check_ids,
+    check_page,
+    normalised_record,
+    query_vector,
+)
 
 __all__ = ["FaissStore"]
 
@@ -126,11 +134,13 @@ class FaissStore:
         return [answers[at] for at in range(len(queries))]
 
     def get(self, ids: Sequence[str]) -> list[Record]:
+        check_ids(ids)
         with self._reading() as collection:
             position = collection.rows.position
             return collection.records([position[one] for one in ids if one in position])
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        check_page(after, limit)
         with self._reading() as collection:
             rows = collection.rows
             return collection.records([rows.position[one] for one in rows.following(after, limit)])
@@ -155,6 +165,7 @@ class FaissStore:
         return found
 
     def count(self, filter: Filter | None = None) -> int:
+        check_filter(filter)
         only = self._enter(filter)
         try:
             return len(self._collection.rows.live if only is None else only)

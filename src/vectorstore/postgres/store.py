@@ -34,7 +34,14 @@ from vectorstore.postgres.search import VectorSearch
 from vectorstore.postgres.session import pending_settings, send_settings, start_session
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.types import Answer, Change, Metric, Query, Record
-from vectorstore.validation import check_batch, check_id, normalised_record
+from vectorstore.validation import (
+    check_batch,
+    check_filter,
+    check_id,
+    check_ids,
+    check_page,
+    normalised_record,
+)
 
 __all__ = ["PostgresStore"]
 
@@ -117,6 +124,7 @@ class PostgresStore:
         return self._write_own([(check_id(record_id), None) for record_id in ids])
 
     def get(self, ids: Sequence[str]) -> list[Record]:
+        check_ids(ids)
         # PostgreSQL holds no NUL, so such an id is simply not there.
         wanted = [record_id for record_id in ids if "\0" not in record_id]
         rows = self._rows(self._queries.get, (wanted,))
@@ -124,9 +132,11 @@ class PostgresStore:
         return [found[record_id] for record_id in ids if record_id in found]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        check_page(after, limit)
         return [Record(*row) for row in self._rows(self._queries.scan, (after, limit))]
 
     def count(self, filter: Filter | None = None) -> int:
+        check_filter(filter)
         clauses = filter_parameters(filter)
         rows = self._rows(self._queries.count(len(clauses)), clause_values(clauses))
         return int(rows[0][0])

@@ -25,7 +25,15 @@ from vectorstore.errors import (
 from vectorstore.filters import Filter
 from vectorstore.remote import wire
 from vectorstore.types import Answer, Metric, Query, Record
-from vectorstore.validation import check_batch, check_id, normalised_record, query_vector
+from vectorstore.validation import (
+    check_batch,
+    check_filter,
+    check_id,
+    check_ids,
+    check_page,
+    normalised_record,
+    query_vector,
+)
 
 try:
     import httpx
@@ -147,12 +155,14 @@ class RemoteStore:
         return int(self._call("POST", "records/delete", body)["seq"])
 
     def get(self, ids: Sequence[str]) -> list[Record]:
+        check_ids(ids)
         # No store can hold such an id, so it is simply not there.
         wanted = [record_id for record_id in ids if "\0" not in record_id]
         found = self._call("POST", "records/get", {"ids": wanted, "vectors": True})
         return [wire.record_from_wire(record) for record in found["records"]]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+        check_page(after, limit)
         records: list[Record] = []
         while len(records) < limit:
             page = min(SCAN_PAGE_MAX, limit - len(records))
@@ -166,6 +176,7 @@ class RemoteStore:
         return records
 
     def count(self, filter: Filter | None = None) -> int:
+        check_filter(filter)
         return int(self._call("POST", "count", {"filter": wire.filter_to_wire(filter)})["count"])
 
     def describe(self) -> Mapping[str, Any]:

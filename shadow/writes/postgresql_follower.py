@@ -1,120 +1,33 @@
-"""The two stores follow the journal: FAISS in every process, PostgreSQL by whoever is first.
+"""PostgreSQL follows the journal: whoever is first applies the next entries, in order.
 
-Entries are applied in seq order. FAISS is this process's own copy in memory. PostgreSQL is shared: its
-cursor is read inside its advisory lock, so that any number of processes may try at once.
+It is shared: its cursor is read inside its lock, so that any number of processes may try at once.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shadow.errors import JournalGap, PoisonEntry
+from shadow.errors import PoisonEntry
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
-from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, VectorStoreError
+from vectorstore.errors import InvalidInput, StoreUnavailable, VectorStoreError
 from vectorstore.types import Change
 
 if TYPE_CHECKING:
-    from vectorstore.faiss.store import FaissStore
     from vectorstore.postgres.cursor import Cursor
     from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["FaissFollower", "PostgresqlFollower", "PostgresqlLink", "PostgresqlStanding"]
+__all__ = ["PostgresqlFollower", "PostgresqlLink", "PostgresqlStanding"]
 
-READ_ENTRIES_MAX = 1_000
 # For so long a writer takes it that the table still stands where it was last seen to. What it then
 # sends is refused by the table itself if that is not so.
 LOOK_AGE_S_MAX = 1.0
 
 log = EventLog()
-
-
-class FaissFollower:
-    """Keeps this process's FAISS copy at the head of the journal.
-
-    ``reloads`` is the count of the journal's when the copy was loaded: when it has risen since, a
-    repair put a better snapshot in place, and the copy is loaded anew from that.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        store: FaissStore,
-        *,
-        reload: Callable[[], FaissStore],
-        reloads: int | None = None,
-    ) -> None:
-        self._journal = journal
-        self._reload = reload
-        self._lock = threading.Lock()
-        self._reloading = threading.Lock()
-        self.reloads = journal.reloads() if reloads is None else reloads
-        self.store = store
-
-    def follow(self) -> int:
-        """Apply what the journal has and this copy lacks; return the applied seq.
-
-        A copy that slept past a truncation is replaced by the newest snapshot. Raises StoreCorrupt if
-        no snapshot reaches what the journal still holds.
-        """
-        reloads, head = self._journal.reloads_and_head()
-        if reloads != self.reloads:
-            self._replace()
-        with self._lock:
-            applied = self.store.applied_seq()
-            return applied if applied == head else self._follow()
-
-    def apply_own(self, changes: Sequence[Change]) -> int:
-        """Apply changes that this process has just appended, without reading them back."""
-        with self._lock:
-            if self.store.applied_seq() == changes[0].seq - 1:
-                return self.store.apply(changes)
-            return self._follow()
-
-    def _replace(self) -> None:
-        """Load another copy while this one goes on answering, then change over."""
-        with self._reloading:
-            reloads = self._journal.reloads()
-            if reloads == self.reloads:
-                return
-            log.warning("faiss_reload", why="a repair asked for it")
-            fresh = self._reload()
-            _bring_to_head(self._journal, fresh)
-            with self._lock:
-                self.store = fresh
-                self.reloads = reloads
-
-    def _follow(self) -> int:
-        try:
-            return _bring_to_head(self._journal, self.store)
-        except JournalGap:
-            log.warning(
-                "faiss_reload",
-                applied_seq=self.store.applied_seq(),
-                why="slept past a truncation",
-            )
-        fresh = self._reload()
-        try:
-            applied = _bring_to_head(self._journal, fresh)
-        except JournalGap as error:
-            raise StoreCorrupt(
-                f"the newest whole snapshot reaches write {fresh.applied_seq()}, and the journal no "
-                f"longer holds the writes after it ({error}). Nothing was applied: go back to a backup "
-                "with `shadow restore`"
-            ) from error
-        self.store = fresh
-        return applied
-
-
-def _bring_to_head(journal: Journal, store: FaissStore) -> int:
-    applied = store.applied_seq()
-    while changes := journal.read(applied, READ_ENTRIES_MAX):
-        applied = store.apply(changes)
-    return applied
 
 
 class Opener(Protocol):
