@@ -29,7 +29,6 @@ LISTED_MAX = 10
 BLOCK_ROWS = 4096
 VALUES_MAX = 20_000
 """Values in one row's metadata; a pickle can name one list often enough to never be walked through."""
-INTEGER_BITS_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +193,6 @@ def _walk(value: Any, left: list[int]) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _walk(inner, left)
-    elif isinstance(value, int) and value.bit_length() > INTEGER_BITS_MAX:
-        raise InvalidInput(f"metadata holds an integer of more than {INTEGER_BITS_MAX:,} bits")
 
 
 def _some(names: list[str]) -> str:
