@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.bench import Bench
-from benchmarks.interleave import Side, interleave, ratio
+from benchmarks.interleave import Side, Timings, interleave, ratio
 from benchmarks.results import Figure
 from benchmarks.stores import filled_table, taken_in, write_index_files
 from shadow.config import Settings
@@ -128,6 +129,18 @@ def verifying(bench: Bench) -> None:
     ):
         bench.results.ratio(PART, f"{name}, rows/s", ratio(found[over], found[ours]),
                             at_least=least)  # fmt: skip
+    # What both sides together take of the processor, spread over all cores without a gap.
+    server_alone, here_alone = found["server digests, one connection"], found["FAISS digests alone"]
+    least = Timings(
+        [
+            (one + other) / (os.cpu_count() or 1)
+            for one, other in zip(server_alone.blocks, here_alone.blocks, strict=True)
+        ]
+    )
+    bench.results.ratio(
+        PART, "both digests, if no core were ever idle / md5 of text on the server, rows/s",
+        ratio(found["md5 of text on the server"], least),
+    )  # fmt: skip
     pool.shutdown()
     connection.close()
     store.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.bounds import missed
 from benchmarks.results import Figure, Reading, Results
 
 __all__ = ["write_document"]
@@ -157,8 +158,19 @@ def _section(results: Results, part: str) -> list[str]:
         lines += [*_growth(results), ""]
     figures = [figure for figure in results.figures if figure.part == part]
     if figures:
-        lines += _figures(figures)
+        lines += [*_figures(figures), *_missed(figures)]
     return lines
+
+
+def _missed(figures: Sequence[Figure]) -> list[str]:
+    """For each target that was missed, what bounds it."""
+    lines = [
+        f"- {figure.name}: {_value(figure, figure.value)}. "
+        + ("; ".join(f"*{one.name}* is {_value(one, one.value)}" for one in bounds) or "?")
+        + "."
+        for figure, bounds in missed(figures)
+    ]
+    return ["", "Not met, and the figures that bound it:", "", *lines] if lines else []
 
 
 def _readings(readings: Sequence[Reading]) -> list[str]:

@@ -83,6 +83,9 @@ def loading(bench: Bench) -> None:
         ("one worker / text INSERT, rows/s", ratio(found["naive: text INSERT"], one), 50.0),
     ):
         bench.results.ratio(PART, name, value, at_least=least)
+    bench.results.ratio(
+        PART, "server COPY / text INSERT, rows/s", ratio(found["naive: text INSERT"], server)
+    )
     for way in list(ways)[:3]:
         bench.results.figures.append(
             Figure(PART, f"{way}: cores busy, of {os.cpu_count()}", float(np.median(busy[way])), "")

@@ -12,7 +12,7 @@ from benchmarks.interleave import Ratio, Timings
 
 __all__ = ["Figure", "Reading", "Results", "read_results"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,7 @@ class Reading:
 class Figure:
     """A ratio or another number; ``low`` and ``high`` are the quartiles over ``rounds`` rounds.
 
-    ``target`` says in words what was aimed at; ``met`` is None where there is no target. ``bounded_by``
-    says what keeps the figure where it is.
+    ``target`` says in words what was aimed at; ``met`` is None where there is no target.
     """
 
     part: str
@@ -51,7 +50,6 @@ class Figure:
     rounds: int = 1
     target: str | None = None
     met: bool | None = None
-    bounded_by: str = ""
 
 
 @dataclass(slots=True)
@@ -90,7 +88,6 @@ class Results:
         at_least: float | None = None,
         or_met: bool = False,
         or_words: str = "",
-        bounded_by: str = "",
     ) -> Figure:
         """Add a ratio; ``or_met`` is another way to meet its target, in the words ``or_words``."""
         target, met = None, None
@@ -99,9 +96,8 @@ class Results:
         elif at_least is not None:
             target, met = f">= {at_least:g}x{or_words}", found.value >= at_least or or_met
         figure = Figure(
-            part, name, found.value, "x", found.low, found.high, found.rounds, target, met,
-            bounded_by,
-        )  # fmt: skip
+            part, name, found.value, "x", found.low, found.high, found.rounds, target, met
+        )
         self.figures.append(figure)
         return figure
 

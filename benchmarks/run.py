@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench import SCALES, Bench, opened_bench
+from benchmarks.bounds import missed
 from benchmarks.chart import latency_chart
 from benchmarks.comparing import Change, compare
 from benchmarks.logs import log_to
@@ -121,6 +122,9 @@ def _show(results: Results, console: Console) -> None:
             {None: "", True: "[green]yes[/green]", False: "[red]NO[/red]"}[figure.met],
         )  # fmt: skip
     console.print(figures)
+    for figure, bounds in missed(results.figures):
+        told = "; ".join(f"{one.name}: {_value(one, one.value)}" for one in bounds)
+        console.print(f"[red]not met[/red] {figure.name}; bounded by {told or 'nothing measured'}")
 
 
 def _show_changes(changes: Sequence[Change], console: Console) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import faiss
@@ -15,6 +16,7 @@ from benchmarks.bare_log import BareLog
 from benchmarks.bench import Bench
 from benchmarks.interleave import Side, Timings, interleave, ratio
 from benchmarks.journal_ack import measure
+from benchmarks.results import Figure
 from benchmarks.stores import faiss_store, open_table, router, wait_for
 from shadow.core.phases import Phase
 from shadow.router import Router
@@ -26,6 +28,7 @@ __all__ = ["writing"]
 
 PART = "writes"
 WRITERS = 32
+PROCESSOR_WRITES = 200
 UPSERT = """
     INSERT INTO {} (id, seq, embedding, text, metadata) VALUES (%s, %s, %s, %s, %s::jsonb)
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, embedding = excluded.embedding,
@@ -56,6 +59,8 @@ def _journal(bench: Bench) -> None:
         bench.results.ratio(
             PART, f"{name} / bare fdatasync, per record", ratio(found[name], floor), at_most=most
         )
+    name = "fdatasync, 32 threads"
+    bench.results.ratio(PART, f"{name} / bare fdatasync, per record", ratio(found[name], floor))
     for name in ("one", "batch of 32"):
         bare = found[f"SQLite alone, {name}"]
         bench.results.ratio(
@@ -121,6 +126,14 @@ def _router(bench: Bench) -> None:
                 PART, f"router / plain PostgreSQL upsert, {answers} answers, p50",
                 ratio(found["router"], plain_one), at_most=single_most,
             )  # fmt: skip
+            _processor_time(
+                bench,
+                {
+                    f"router, {answers} answers": lambda n: routed.upsert([records[n % count]]),
+                    **({"bare SQLite, then PostgreSQL": both} if answers == "postgresql" else {}),
+                },
+            )
+            _level(routed)
             if answers == "postgresql":
                 floor = found["bare SQLite, then PostgreSQL"]
                 bench.results.ratio(
@@ -143,6 +156,22 @@ def _router(bench: Bench) -> None:
     for connection in (kept, *connections):
         connection.close()
     plain.close()
+
+
+def _processor_time(bench: Bench, ways: Mapping[str, Callable[[int], object]]) -> None:
+    """What the calling thread takes of the processor for one write, beside waiting for disk and server."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(bench.scale.rounds(9)):
+        for name, way in ways.items():
+            start = time.thread_time()
+            for number in range(PROCESSOR_WRITES):
+                way(number)
+            found[name].append((time.thread_time() - start) / PROCESSOR_WRITES * 1e6)
+    for name, us in found.items():
+        low, middle, high = np.percentile(us, (25, 50, 75)).tolist()
+        bench.results.figures.append(
+            Figure(PART, f"processor time of the caller: {name}", middle, "us", low, high, len(us))
+        )
 
 
 def _enter(routed: Router, phase: Phase) -> None:

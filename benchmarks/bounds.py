@@ -1,0 +1,57 @@
+"""What bounds a figure whose target a machine may not let it reach: other figures of the same run.
+
+Where a target is missed, these are told with it: a ratio to something that is not ours, a floor that is
+itself measured, or processor time that is all used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from benchmarks.results import Figure
+
+__all__ = ["missed"]
+
+RAW = "raw psycopg, prepared, binary"
+TEXT, CONNECTION = "naive: text, kept connection", "naive: text, connection per query"
+SERVER, TOASTED = "server execution time", "server execution time, default storage"
+MD5 = "md5 of text on the server"
+
+BOUNDED_BY: Mapping[str, tuple[str, ...]] = {
+    f"PostgresStore / {SERVER}, p50": (f"{RAW} / {SERVER}, p50",),
+    "raw, default storage / PostgresStore, p50": (f"{TOASTED} / {SERVER}, p50",),
+    f"{TEXT} / PostgresStore, p50": (f"{TEXT} / {RAW}, p50",),
+    f"{CONNECTION} / PostgresStore, p50": (f"{CONNECTION} / {RAW}, p50",),
+    "two workers / server COPY, rows/s": ("product, two workers: cores busy",),
+    "one worker / text INSERT, rows/s": ("server COPY / text INSERT, rows/s",),
+    "journal, one / bare fdatasync, per record": (
+        "SQLite alone, one / bare fdatasync, per record",
+        "journal, one / SQLite alone",
+    ),
+    "journal, batch of 32 / bare fdatasync, per record": (
+        "SQLite alone, batch of 32 / bare fdatasync, per record",
+    ),
+    "journal, 32 threads / bare fdatasync, per record": (
+        "fdatasync, 32 threads / bare fdatasync, per record",
+    ),
+    "router / plain PostgreSQL upsert, postgresql answers, p50": (
+        "bare SQLite, then PostgreSQL / plain PostgreSQL upsert, p50",
+        "processor time of the caller: bare SQLite, then PostgreSQL",
+        "processor time of the caller: router, postgresql answers",
+    ),
+    f"verify / {MD5}, rows/s": (f"both digests, if no core were ever idle / {MD5}, rows/s",),
+    f"server digests, two ranges / {MD5}, rows/s": (
+        f"server digests, two ranges / {MD5}, one process, rows/s",
+    ),
+}
+
+
+def missed(figures: Iterable[Figure]) -> list[tuple[Figure, list[Figure]]]:
+    """The figures that missed their target, each with those that bound it."""
+    known = list(figures)
+    found = []
+    for figure in known:
+        if figure.met is False:
+            names = BOUNDED_BY.get(figure.name, ())
+            found.append((figure, [one for one in known if one.name.startswith(names)]))
+    return found
