@@ -3,12 +3,13 @@
 A caller that finds nobody leading becomes the leader: it takes what is queued, itself included,
 commits it together, names the oldest caller that queued meanwhile as the next leader, sees to what
 follows from its group, and hands out the outcomes. Nobody leads for more than one group, so no caller
-pays for others without end.
+pays for others without end. In a crowd of callers a leader waits a moment for those of the last group.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -18,6 +19,9 @@ from vectorstore.errors import VectorStoreError
 __all__ = ["GroupCommit"]
 
 GROUP_REQUESTS_MAX = 128
+# Groups of so many are a crowd of writers; smaller ones come about by chance, and nobody waits for them.
+GATHER_REQUESTS_MIN = 8
+GATHER_S_MAX = 0.002
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -55,6 +59,11 @@ class GroupCommit(Generic[Request, Result]):
         self._lock = threading.Lock()
         self._queue: list[_Ticket[Request, Result]] = []
         self._led = False
+        self._arrived = threading.Condition(self._lock)
+        self._gathering = False
+        # What the last group was.
+        self._last_count = 0
+        self._last_s = 0.0
 
     def submit(self, request: Request) -> Result:
         """The result of ``request`` once its group is durable; raises that request's own error."""
@@ -62,6 +71,8 @@ class GroupCommit(Generic[Request, Result]):
         try:
             with self._lock:
                 self._queue.append(ticket)
+                if self._gathering and len(self._queue) >= self._last_count:
+                    self._arrived.notify()
                 if self._led:
                     ticket.wake = wake = threading.Lock()
                     wake.acquire()
@@ -92,10 +103,13 @@ class GroupCommit(Generic[Request, Result]):
     def _lead(self) -> None:
         """Commit one group: the head of the queue, which holds the leader's own ticket first."""
         with self._lock:
+            if self._last_count >= GATHER_REQUESTS_MIN:
+                self._gather()
             group = self._queue[:GROUP_REQUESTS_MAX]
             del self._queue[:GROUP_REQUESTS_MAX]
         requests = [ticket.request for ticket in group]
         outcomes: Sequence[Result | VectorStoreError] = ()
+        started = time.monotonic()
         try:
             outcomes = self._commit(requests)
         finally:
@@ -110,6 +124,7 @@ class GroupCommit(Generic[Request, Result]):
                     for _ in group
                 ]
             with self._lock:
+                self._last_count, self._last_s = len(group), time.monotonic() - started
                 self._hand_over()
             try:
                 self._then(requests, outcomes)
@@ -118,6 +133,20 @@ class GroupCommit(Generic[Request, Result]):
                     ticket.outcome = outcome
                     if ticket.wake is not None:
                         ticket.wake.release()
+
+    def _gather(self) -> None:
+        """Wait for as many as the last group had, but no longer than that took. The lock is held.
+
+        They have just been woken and are on their way. To commit one record beside them takes longer
+        than to wait for them: each of its steps would queue with all of them for the interpreter.
+        """
+        self._gathering = True
+        try:
+            self._arrived.wait_for(
+                lambda: len(self._queue) >= self._last_count, min(self._last_s, GATHER_S_MAX)
+            )
+        finally:
+            self._gathering = False
 
     def _hand_over(self) -> None:
         """Name the next leader, if anybody waits. The lock is held."""
