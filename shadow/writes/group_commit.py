@@ -46,16 +46,19 @@ class GroupCommit(Generic[Request, Result]):
     ``commit`` returns one outcome per request, in order: the result, or the error of that caller
     alone. ``then`` is told requests and outcomes before the callers are, while the next group may be
     committing already; it must not raise. The queue is bounded by the number of threads, since every
-    caller waits for its outcome.
+    caller waits for its outcome. ``gather_s_max``: see :meth:`_gather`.
     """
 
     def __init__(
         self,
         commit: Callable[[Sequence[Request]], Sequence[Result | VectorStoreError]],
         then: Callable[[Sequence[Request], Sequence[Result | VectorStoreError]], None],
+        *,
+        gather_s_max: float = GATHER_S_MAX,
     ) -> None:
         self._commit = commit
         self._then = then
+        self._gather_s_max = gather_s_max
         self._lock = threading.Lock()
         self._queue: list[_Ticket[Request, Result]] = []
         self._led = False
@@ -143,7 +146,7 @@ class GroupCommit(Generic[Request, Result]):
         self._gathering = True
         try:
             self._arrived.wait_for(
-                lambda: len(self._queue) >= self._last_count, min(self._last_s, GATHER_S_MAX)
+                lambda: len(self._queue) >= self._last_count, min(self._last_s, self._gather_s_max)
             )
         finally:
             self._gathering = False
