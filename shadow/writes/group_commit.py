@@ -64,7 +64,7 @@ class GroupCommit(Generic[Request, Result]):
         self._led = False
         self._arrived = threading.Condition(self._lock)
         self._gathering = False
-        # What the last group was.
+        # The group whose callers were let go last; nobody is on the way if a group began since.
         self._last_count = 0
         self._last_s = 0.0
 
@@ -110,6 +110,7 @@ class GroupCommit(Generic[Request, Result]):
                 self._gather()
             group = self._queue[:GROUP_REQUESTS_MAX]
             del self._queue[:GROUP_REQUESTS_MAX]
+            self._last_count = 0
         requests = [ticket.request for ticket in group]
         outcomes: Sequence[Result | VectorStoreError] = ()
         started = time.monotonic()
@@ -126,22 +127,24 @@ class GroupCommit(Generic[Request, Result]):
                     )
                     for _ in group
                 ]
+            took_s = time.monotonic() - started
             with self._lock:
-                self._last_count, self._last_s = len(group), time.monotonic() - started
                 self._hand_over()
             try:
                 self._then(requests, outcomes)
             finally:
+                with self._lock:
+                    self._last_count, self._last_s = len(group), took_s
                 for ticket, outcome in zip(group, outcomes, strict=True):
                     ticket.outcome = outcome
                     if ticket.wake is not None:
                         ticket.wake.release()
 
     def _gather(self) -> None:
-        """Wait for as many as the last group had, but no longer than that took. The lock is held.
+        """Wait for as many as were just let go, but no longer than they took. The lock is held.
 
-        They have just been woken and are on their way. To commit one record beside them takes longer
-        than to wait for them: each of its steps would queue with all of them for the interpreter.
+        They are on their way. To commit one record beside them takes longer than to wait for them: each
+        of its steps would queue with all of them for the interpreter.
         """
         self._gathering = True
         try:
