@@ -40,9 +40,6 @@ BOUNDED_BY: Mapping[str, tuple[str, ...]] = {
         "processor time of the caller: router, postgresql answers",
     ),
     f"verify / {MD5}, rows/s": (f"both digests, if no core were ever idle / {MD5}, rows/s",),
-    f"server digests, two ranges / {MD5}, rows/s": (
-        f"server digests, two ranges / {MD5}, one process, rows/s",
-    ),
 }
 
 

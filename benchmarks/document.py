@@ -98,9 +98,8 @@ BOUNDS = {
         "is what bounds it; with more cores, or the server elsewhere, it is half of the server's part, or "
         "the client's whole. Comparing by text costs the server its printing and the client the same "
         "printing again, in Python; so the whole is held against the whole, the server's part against the "
-        "server's, and the whole against what the server alone takes for its text. (Over a table of some tens "
-        "of thousands of rows the server prints its text with two processes by itself, which halves the "
-        "time of that side; *one process* is without that.) crc32c finds accidents, not forgery: sha256 is "
+        "server's, and the whole against what the server alone takes for its text. (*one process* is without the parallel workers that the server may take for it.) "
+        "crc32c finds accidents, not forgery: sha256 is "
         "there for that, at its price."
     ),
     "gate": (
@@ -126,6 +125,9 @@ BOUNDS = {
         "microseconds more beside a scan of milliseconds."
     ),
 }
+
+
+UNBOUNDED = "No other figure bounds it; its quartiles tell how sure it is"
 
 
 def write_document(results: Results, path: Path) -> None:
@@ -166,7 +168,7 @@ def _missed(figures: Sequence[Figure]) -> list[str]:
     """For each target that was missed, what bounds it."""
     lines = [
         f"- {figure.name}: {_value(figure, figure.value)}. "
-        + ("; ".join(f"*{one.name}* is {_value(one, one.value)}" for one in bounds) or "?")
+        + ("; ".join(f"*{one.name}* is {_value(one, one.value)}" for one in bounds) or UNBOUNDED)
         + "."
         for figure, bounds in missed(figures)
     ]
