@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from benchmarks.results import Figure
 
-__all__ = ["missed"]
+__all__ = ["BOUNDED_BY", "missed"]
 
 RAW = "raw psycopg, prepared, binary"
 TEXT, CONNECTION = "naive: text, kept connection", "naive: text, connection per query"

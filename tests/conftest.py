@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ pytest_plugins = [
     "tests.plugins.postgresql",
     "tests.plugins.tcp_proxy",
 ]
+
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and every process of a test would
+# inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalSealed
 from shadow.writes.checkpointer import Checkpointer
 from shadow.writes.group_commit import GroupCommit
-from shadow.writes.journal_entry import EntryRow, batch_digest, row_of
+from shadow.writes.journal_entry import EntryRow, batch_digest, row_of, vector_of
 from shadow.writes.journal_file import JournalFile
 from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
 from vectorstore.types import Change, Metric, Record
@@ -193,11 +193,14 @@ class Appender:
             if run and run[-1].seq + 1 != outcome.first_seq:
                 tell(run)
                 run = []
-            for seq, (name, record) in enumerate(batch.changes, outcome.first_seq):
+            written = zip(batch.changes, batch.rows, strict=True)
+            for seq, ((name, record), row) in enumerate(written, outcome.first_seq):
                 placed = None
-                if record is not None:
-                    # Not replace(), which takes ten times as long.
-                    placed = Record(name, record.embedding, record.text, record.metadata, seq)
+                if record is not None and row.embedding is not None:
+                    # The vector that was written, whatever became of the caller's array meanwhile. Not
+                    # replace(), which takes ten times as long.
+                    vector = vector_of(row.embedding)
+                    placed = Record(name, vector, record.text, record.metadata, seq)
                 run.append(Change(seq, name, placed, self.mark))
         if run:
             tell(run)

@@ -9,9 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vectorstore.types import Change, Record
+from vectorstore.types import Change, Record, Vector
 
-__all__ = ["STORED_COLUMNS", "EntryRow", "StoredRow", "batch_digest", "change_of", "row_of"]
+__all__ = [
+    "STORED_COLUMNS",
+    "EntryRow",
+    "StoredRow",
+    "batch_digest",
+    "change_of",
+    "row_of",
+    "vector_of",
+]
 
 # What SQLite adds to one entry: record header, cell pointers, and the unused end of its pages.
 ENTRY_OVERHEAD_BYTES = 256
@@ -56,12 +64,16 @@ def row_of(record: Record, metadata: str) -> EntryRow:
     return EntryRow(record.id, record.text, metadata, vector)
 
 
+def vector_of(embedding: bytes) -> Vector:
+    """The vector of a stored row. It can be read and not changed: it lies in those bytes."""
+    return np.frombuffer(embedding, dtype="<f4").astype(np.float32, copy=False)
+
+
 def change_of(row: StoredRow) -> Change:
     """The change that a stored row stands for, its record carrying the seq."""
     if row.embedding is None or row.text is None or row.metadata is None:
         return Change(row.seq, row.id, None, row.mark)
-    vector = np.frombuffer(row.embedding, dtype="<f4").astype(np.float32, copy=False)
-    record = Record(row.id, vector, row.text, json.loads(row.metadata), row.seq)
+    record = Record(row.id, vector_of(row.embedding), row.text, json.loads(row.metadata), row.seq)
     return Change(row.seq, row.id, record, row.mark)
 
 

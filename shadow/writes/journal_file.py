@@ -218,12 +218,7 @@ class JournalFile:
             )
 
     def _begin(self) -> None:
-        try:
-            self._writer.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not is_code(error, "SQLITE_BUSY"):
-                raise
-            self._until_free(self._writer, "BEGIN IMMEDIATE")
+        self._until_free(self._writer, "BEGIN IMMEDIATE")
         # A write into a file that was moved away or replaced would be acknowledged and lost.
         self._check_same_file()
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from vectorstore.canonical import INTEGER_BITS_MAX
 from vectorstore.errors import InvalidInput
 
-__all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar"]
+__all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar", "check_filter"]
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -75,6 +75,14 @@ class Filter:
         return all(
             key in metadata and any(_equal(metadata[key], value) for value in values)
             for key, values in self.clauses
+        )
+
+
+def check_filter(filter: Filter | None) -> None:
+    """Refuse what is no filter."""
+    if filter is not None and not isinstance(filter, Filter):
+        raise InvalidInput(
+            f"the filter is a {type(filter).__name__}; make one by Filter.of({{key: value}})"
         )
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
-from vectorstore.filters import Filter
+from vectorstore.filters import Filter, check_filter
 from vectorstore.types import Answer, Change, Hit, Metric, Query, Record
 from vectorstore.validation import (
     check_batch,
-    check_filter,
     check_id,
     check_ids,
     check_page,

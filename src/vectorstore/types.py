@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from vectorstore.canonical import canonical_json
 from vectorstore.errors import InvalidInput
-from vectorstore.filters import Filter
+from vectorstore.filters import Filter, check_filter
 
 __all__ = ["Answer", "Change", "Hit", "Metadata", "Metric", "Query", "Record", "Vector"]
 
@@ -113,10 +113,7 @@ class Query:
             value = getattr(self, name)
             if type(value) is not int:
                 object.__setattr__(self, name, _whole(name, value))
-        if self.filter is not None and not isinstance(self.filter, Filter):
-            raise InvalidInput(
-                f"query: the filter is a {type(self.filter).__name__}; make one by Filter.of({{key: value}})"
-            )
+        check_filter(self.filter)
         for name in ("timeout_ms", "spent_ms"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, _REAL) and value >= 0):

@@ -13,7 +13,6 @@ import numpy as np
 
 from vectorstore.canonical import canonical_json
 from vectorstore.errors import InvalidInput
-from vectorstore.filters import Filter
 from vectorstore.types import Metric, Query, Record, Vector
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "METADATA_BYTES_MAX",
     "TEXT_BYTES_MAX",
     "check_batch",
-    "check_filter",
     "check_id",
     "check_ids",
     "check_page",
@@ -100,14 +98,6 @@ def check_page(after: str, limit: int) -> None:
         raise InvalidInput(f"after is the last id of the page before, or empty, not {after!r}")
     if not isinstance(limit, int | np.integer) or limit < 0:
         raise InvalidInput(f"limit must be a whole number from 0, not {limit!r}")
-
-
-def check_filter(filter: Filter | None) -> None:
-    """Refuse what is no filter."""
-    if filter is not None and not isinstance(filter, Filter):
-        raise InvalidInput(
-            f"the filter is a {type(filter).__name__}; make one by Filter.of({{key: value}})"
-        )
 
 
 def check_batch(records: Sequence[object]) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.bounds import BOUNDED_BY
 from benchmarks.chart import latency_chart
 from benchmarks.comparing import compare
 from benchmarks.datasets import Dataset, Seeds, dataset
 from benchmarks.document import write_document
 from benchmarks.interleave import Side, Timings, interleave, ratio
 from benchmarks.results import Figure, Reading, Results, read_results
+from benchmarks.run import DOCUMENT
 
 ENVIRONMENT = {
     "run": "make bench",
@@ -111,6 +113,28 @@ def test_document_and_chart_hold_the_figures(tmp_path: Path) -> None:
     assert "| 382 x 1,536 | 40.0 |  | 200 | 1.0000 | 5x | +0.16 ms |" in page
     assert "| p99 | 1.200x | 1.100 to 1.300 | <= 1.15x | yes |" in page
     assert "PostgresStore" in latency_chart(found)
+
+
+def test_a_missed_target_is_told_with_what_bounds_it(tmp_path: Path) -> None:
+    """On the page, below its table; a target that was met is not told of."""
+    missed, bounds = next(iter(BOUNDED_BY.items()))
+    found = results(
+        Figure("mirror", missed, 1.6, target="<= 1.35x", met=False),
+        Figure("mirror", bounds[0], 1.4),
+        Figure("mirror", "fine", 1.0, target="<= 1.05x", met=True),
+    )
+    write_document(found, tmp_path / "performance.md")
+    page = (tmp_path / "performance.md").read_text()
+    assert f"- {missed}: 1.600x. *{bounds[0]}* is 1.400x." in page
+    assert "- fine" not in page
+
+
+def test_what_bounds_a_figure_is_measured() -> None:
+    """A figure that was renamed must not lose what is told of it: the page of a whole run has them all."""
+    page = DOCUMENT.read_text()
+    for missed, bounds in BOUNDED_BY.items():
+        for name in (missed, *bounds):
+            assert f"| {name}" in page
 
 
 def test_rows_keep_the_geometry_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -507,6 +507,20 @@ def test_new_entries_are_told_of_once_and_before_they_are_acknowledged(journal: 
             assert change.record.embedding.tobytes() == stored.record.embedding.tobytes()
 
 
+def test_what_is_told_of_is_what_was_written(journal: Journal) -> None:
+    """A caller whose wait was interrupted may use its array again before the stores were brought to it."""
+    given = np.zeros(DIMENSION, dtype=np.float32)
+    given[0] = 1.0
+    told: list[Change] = []
+    journal.on_commit(told.extend)
+    journal.append([("a", Record("a", given, "text", {}))])
+    given[:] = 2.0
+    (stored,) = journal.read(0)
+    assert told[0].record is not None
+    assert stored.record is not None
+    assert told[0].record.embedding.tobytes() == stored.record.embedding.tobytes()
+
+
 def test_a_writer_that_is_interrupted_while_it_tells_lets_the_others_go(
     tmp_path: Path, journal: Journal
 ) -> None:

@@ -33,7 +33,7 @@ class _Nested(dict[str, Any]):
 def _held(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping as it is kept. Most are flat, for which dict's own copy is enough, and quick."""
     for value in metadata.values():
-        if isinstance(value, list | dict):
+        if isinstance(value, list | dict | tuple):
             return _Nested(metadata)
     return metadata if type(metadata) is dict else dict(metadata)
 

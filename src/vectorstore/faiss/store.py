@@ -16,11 +16,10 @@ from vectorstore.faiss.collection import Collection, Pending
 from vectorstore.faiss.gate import Gate
 from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_index
 from vectorstore.faiss.rows import Rows
-from vectorstore.filters import Filter
+from vectorstore.filters import Filter, check_filter
 from vectorstore.types import Answer, Change, Metric, Query, Record
 from vectorstore.validation import (
     check_batch,
-    check_filter,
     check_id,
     check_ids,
     check_page,

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
-from vectorstore.filters import Filter
+from vectorstore.filters import Filter, check_filter
 from vectorstore.postgres.advancing import Advance
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.cursor import (
@@ -36,7 +36,6 @@ from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.types import Answer, Change, Metric, Query, Record
 from vectorstore.validation import (
     check_batch,
-    check_filter,
     check_id,
     check_ids,
     check_page,

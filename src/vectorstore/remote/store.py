@@ -22,12 +22,11 @@ from vectorstore.errors import (
     Unsupported,
     VectorStoreError,
 )
-from vectorstore.filters import Filter
+from vectorstore.filters import Filter, check_filter
 from vectorstore.remote import wire
 from vectorstore.types import Answer, Metric, Query, Record
 from vectorstore.validation import (
     check_batch,
-    check_filter,
     check_id,
     check_ids,
     check_page,
