@@ -318,12 +318,19 @@ def test_a_busy_mirror_starts_it_and_an_outage_costs_no_answer(
         tally = book.total(era.number, POSTGRESQL)
         assert tally.sampled - tally.dropped == tally.resolved
         postgres_proxy.refuse()
-        for _ in range(50):
-            assert run.router.search(QUERY).store == "faiss"
-        assert run.router._mirror.drain(30.0)
+
+        def fifty_sampled() -> bool:
+            # On a machine that was busy the budget may still draw fewer than all.
+            for _ in range(50):
+                assert run.router.search(QUERY).store == "faiss"
+            assert run.router._mirror.drain(30.0)
+            return book.total(era.number, POSTGRESQL).sampled >= tally.sampled + 50
+
+        until("fifty queries to be sampled", fifty_sampled)
         after = book.total(era.number, POSTGRESQL)
-        assert after.resolved == tally.resolved + 50
-        assert book.causes(era.number, POSTGRESQL) == {"error": 50 * QUERY.k}
+        missed = after.sampled - after.dropped - (tally.sampled - tally.dropped)
+        assert after.resolved == tally.resolved + missed
+        assert book.causes(era.number, POSTGRESQL) == {"error": missed * QUERY.k}
     pid = next(log["pid"] for log in logs if log["event"] == "mirror_process_started")
     assert not _runs(pid), "left running after the router was closed"
 
