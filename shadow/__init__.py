@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shadow.config import Settings, load_settings
+    from shadow.config import Settings
+    from shadow.config_sources import load_settings
     from shadow.router import Router
     from shadow.service import open_router
 
@@ -18,7 +19,7 @@ __all__ = ["Router", "Settings", "load_settings", "open_router"]
 _HOMES = {
     "Router": "shadow.router",
     "Settings": "shadow.config",
-    "load_settings": "shadow.config",
+    "load_settings": "shadow.config_sources",
     "open_router": "shadow.service",
 }
 

@@ -1,15 +1,7 @@
-"""Every setting: its default, unit, bounds and meaning.
-
-Settings come, the later over the earlier, from the defaults here, a TOML file (``--config``, else
-``$SHADOW_CONFIG``, else ``config/shadow.toml`` where it exists), and the environment: ``SHADOW_`` and
-the names joined by two underscores (``SHADOW_GATE__RECALL_MIN=0.98``). Two go by plain names:
-``DATABASE_URL`` is ``postgresql.dsn`` and ``PRIMARY`` is a request made when a process starts.
-"""
+"""Every setting: its default, unit, bounds and meaning. Where they come from: ``config_sources``."""
 
 from __future__ import annotations
 
-import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +10,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -27,13 +18,7 @@ from shadow.core.strata import declared
 from vectorstore.errors import ConfigurationError
 from vectorstore.types import Metric
 
-__all__ = ["Settings", "load_settings"]
-
-ENVIRONMENT_PREFIX = "SHADOW_"
-CONFIG_VARIABLE = "SHADOW_CONFIG"
-CONFIG_DEFAULT = Path("config/shadow.toml")
-LISTS = frozenset({"hosts_allowed", "quarantine", "strata"})
-PLAIN_NAMES = {"PRIMARY": ("primary",), "DATABASE_URL": ("postgresql", "dsn")}
+__all__ = ["Settings"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -361,65 +346,3 @@ class Settings(Section):
     journal: JournalSettings = JournalSettings()  # type: ignore[call-arg]
     evidence: EvidenceSettings = EvidenceSettings()  # type: ignore[call-arg]
     serve: ServeSettings = ServeSettings()  # type: ignore[call-arg]
-
-
-def load_settings(path: Path | None = None, environment: dict[str, str] | None = None) -> Settings:
-    """Read the settings, or raise ConfigurationError naming the key and the values allowed."""
-    variables = dict(os.environ) if environment is None else environment
-    values: dict[str, Any] = {}
-    source = path or _default_path(variables)
-    if source is not None:
-        values = _read_toml(source)
-    for name, target in _environment_keys(variables).items():
-        _put(values, target, variables[name], name)
-    try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, source)) from None
-
-
-def _default_path(variables: dict[str, str]) -> Path | None:
-    if variables.get(CONFIG_VARIABLE):
-        return Path(variables[CONFIG_VARIABLE])
-    return CONFIG_DEFAULT if CONFIG_DEFAULT.is_file() else None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read the configuration {path}: {error.strerror}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the configuration {path} is not valid TOML: {error}") from error
-
-
-def _environment_keys(variables: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    keys = {name: target for name, target in PLAIN_NAMES.items() if name in variables}
-    for name in sorted(variables):
-        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE:
-            keys[name] = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
-    return keys
-
-
-def _put(values: dict[str, Any], target: tuple[str, ...], value: str, name: str) -> None:
-    place = values
-    for part in target[:-1]:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise ConfigurationError(f"{name}: {part!r} is a setting, not a section")
-    place[target[-1]] = value.split(",") if target[-1] in LISTS else value
-
-
-def _explain(error: ValidationError, source: Path | None) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    origin = f" (from {source} or the environment)" if source else " (from the environment)"
-    if problem["type"] == "extra_forbidden":
-        section: Any = Settings
-        for part in problem["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
-        allowed = ", ".join(sorted(section.model_fields))
-        return f"unknown setting {where!r}{origin}; known here: {allowed}"
-    return f"setting {where!r}{origin}: {problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from shadow.asking_process import AskingProcess
 from shadow.captures import CaptureBook
-from shadow.config import Settings, load_settings
+from shadow.config import Settings
+from shadow.config_sources import load_settings
 from shadow.core.phases import Wanted
 from shadow.eras import open_era
 from shadow.exact_scans import Stores

@@ -10,18 +10,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from pydantic import BaseModel, SecretStr
-
-from shadow.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings
+from shadow.config import Settings
+from shadow.config_sources import environment_of
 from shadow.events import EventLog
 from shadow.evidence_view import EvidenceView
 from shadow.process_lock import hold_lock
 
-__all__ = ["VerifySchedule", "environment_of"]
+__all__ = ["VerifySchedule"]
 
 # The first one comes this long after PostgreSQL was first seen to hold a copy.
 FIRST_AFTER_S = 60.0
@@ -97,35 +95,3 @@ class VerifySchedule:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._child.pid, CHILD_NICENESS)
         return True
-
-
-def environment_of(settings: Settings, base: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which a command of this program has these settings and reads no file.
-
-    ``PRIMARY`` is left out: the command asks for nothing.
-    """
-    kept = {
-        name: value
-        for name, value in base.items()
-        if not name.startswith(ENVIRONMENT_PREFIX) and name not in ("PRIMARY", "DATABASE_URL")
-    }
-    return {**kept, CONFIG_VARIABLE: os.devnull, **_variables(settings, ENVIRONMENT_PREFIX)}
-
-
-def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in type(section).model_fields:
-        value: Any = getattr(section, name)
-        key = f"{prefix}{name.upper()}"
-        if isinstance(value, BaseModel):
-            found |= _variables(value, f"{key}__")
-        elif name == "state_directory":
-            found[key] = str(value.absolute())
-        elif isinstance(value, SecretStr):
-            found[key] = value.get_secret_value()
-        elif isinstance(value, tuple | list):
-            if value:
-                found[key] = ",".join(str(one) for one in value)
-        elif value is not None and name != "primary":
-            found[key] = str(value)
-    return found

@@ -169,7 +169,7 @@ def tune(
     """
     from dataclasses import asdict
 
-    from shadow.config import CONFIG_DEFAULT
+    from shadow.config_sources import CONFIG_DEFAULT
     from shadow.opening import who
     from shadow.tuning import tune as run
     from shadow.tuning_output import chart, rows, settings_of, write_settings

@@ -83,7 +83,7 @@ def settings_from(config: Path | None) -> Settings:
     """The settings, with warnings and worse logged on standard error."""
     import structlog
 
-    from shadow.config import load_settings
+    from shadow.config_sources import load_settings
 
     settings = load_settings(config)
     structlog.configure(

@@ -40,7 +40,7 @@ class ShadowBackend:
     def __init__(
         self, *, dimension: int, config: str | None = None, embedding_model: str | None = None
     ) -> None:
-        from shadow.config import load_settings as load_router_settings
+        from shadow.config_sources import load_settings as load_router_settings
         from shadow.service import open_router
 
         settings = load_router_settings(Path(config) if config is not None else None)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from psycopg import conninfo
 
-from shadow.config import Settings, load_settings
+from shadow.config import Settings
+from shadow.config_sources import load_settings
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.opening import Migration, open_migration
 from shadow.router import Router

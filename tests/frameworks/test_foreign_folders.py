@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shadow.config import load_settings
+from shadow.config_sources import load_settings
 from shadow.service import open_router
 from tests.acceptance.operator import Operator
 from vectorstore import Query

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shadow.config import load_settings
+from shadow.config_sources import load_settings
 from shadow.core.comparison import compare
 from shadow.opening import open_migration
 from shadow.writes.backfill import backfill

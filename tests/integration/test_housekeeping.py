@@ -6,9 +6,9 @@ import itertools
 from contextlib import closing
 from unittest import mock
 
-from shadow.config import load_settings
+from shadow.config_sources import environment_of, load_settings
 from shadow.process_lock import hold_lock
-from shadow.verify_schedule import VerifySchedule, environment_of
+from shadow.verify_schedule import VerifySchedule
 from tests.plugins.migrations import DIMENSION, SmallMigration, record, until
 from vectorstore.faiss.collection import Collection
 from vectorstore.faiss.store import FaissStore

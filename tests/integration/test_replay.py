@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from shadow.captures import CaptureBook
 from shadow.cli import app
-from shadow.config import EvidenceSettings, load_settings
+from shadow.config import EvidenceSettings
+from shadow.config_sources import load_settings
 from shadow.core.phases import POSTGRESQL
 from shadow.evidence_view import LIVE, REPLAY
 from shadow.opening import Migration, open_migration

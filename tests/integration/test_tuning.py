@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from shadow.config import load_settings
+from shadow.config_sources import load_settings
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
 from shadow.tuning import tune
 from shadow.tuning_output import chart, rows, settings_of, write_settings

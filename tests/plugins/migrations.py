@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from shadow.config import Settings
+from shadow.config_sources import environment_of
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.opening import Migration, open_migration
 from shadow.router import Router
 from shadow.service import open_router
 from shadow.verification import verification_of
-from shadow.verify_schedule import environment_of
 from shadow.writes.backfill import backfill
 from shadow.writes.verify import Verified, verify
 from vectorstore.types import Record

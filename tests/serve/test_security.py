@@ -11,7 +11,8 @@ import pytest
 import structlog
 from psycopg import conninfo
 
-from shadow.config import Settings, load_settings
+from shadow.config import Settings
+from shadow.config_sources import load_settings
 from shadow.serve.problems import Problem
 from shadow.serve.security import Callers, Tokens
 from shadow.serve.server import listening, serve

@@ -13,7 +13,8 @@ from farming_guide.commands import COMMANDS
 from farming_guide.settings import BotSettings
 from farming_guide.settings import load_settings as load_bot_settings
 from shadow.cli import app
-from shadow.config import Settings, load_settings
+from shadow.config import Settings
+from shadow.config_sources import load_settings
 from shadow.settings_reference import as_markdown, as_toml
 from tests.commands_page import page
 from vectorstore.postgres.schema import PGVECTOR_MIN

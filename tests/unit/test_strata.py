@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shadow.config import GateSettings, load_settings
+from shadow.config import GateSettings
+from shadow.config_sources import load_settings
 from shadow.core.strata import STRATA_MAX, declared, strata_of
 from vectorstore.errors import ConfigurationError
 
