@@ -373,6 +373,7 @@ class Router:
         """Stop the threads of this process; what is acknowledged stays."""
         if self._open:
             self._open = False
+            self._writes.close()
             self._on_close()
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from shadow.apart import Apart
 from shadow.breaker import Breaker
 from shadow.core.phases import Route
 from shadow.errors import JournalFull, JournalSealed
@@ -61,11 +62,19 @@ class WritePath:
         self._on_write = on_write
         self._on_full = on_full
         self._lock = threading.Lock()
+        self._apart = Apart("shadow-writer")
         self.acknowledged = 0
         journal.on_commit(lambda changes: self._bring(changes[-1].seq, changes))
 
     def write(self, entries: Entries, op_id: str | None) -> int:
         """Make the entries durable and return the seq of the last. Raises what the journal raises."""
+        return self._apart.run(lambda: self._write(entries, op_id))
+
+    def close(self) -> None:
+        """End the thread that writes for the main thread."""
+        self._apart.close()
+
+    def _write(self, entries: Entries, op_id: str | None) -> int:
         try:
             appended = self._append(entries, op_id)
         except JournalSealed:

@@ -47,20 +47,21 @@ class FaissFollower:
     def follow(self) -> int:
         """Apply what the journal has and this copy lacks; return the applied seq.
 
-        A copy that slept past a truncation is replaced by the newest snapshot. Raises StoreCorrupt if
-        no snapshot reaches what the journal still holds.
+        A copy that slept past a truncation, or in which a change was broken off, is replaced by the
+        newest snapshot. Raises StoreCorrupt if no snapshot reaches what the journal still holds.
         """
         reloads, head = self._journal.reloads_and_head()
         if reloads != self.reloads:
             self._replace()
         with self._lock:
-            applied = self.store.applied_seq()
-            return applied if applied == head else self._follow()
+            if not self.store.broken and self.store.applied_seq() == head:
+                return head
+            return self._follow()
 
     def apply_own(self, changes: Sequence[Change]) -> int:
         """Apply changes that this process has just appended, without reading them back."""
         with self._lock:
-            if self.store.applied_seq() == changes[0].seq - 1:
+            if not self.store.broken and self.store.applied_seq() == changes[0].seq - 1:
                 return self.store.apply(changes)
             return self._follow()
 
@@ -78,14 +79,13 @@ class FaissFollower:
                 self.reloads = reloads
 
     def _follow(self) -> int:
-        try:
-            return _bring_to_head(self._journal, self.store)
-        except JournalGap:
-            log.warning(
-                "faiss_reload",
-                applied_seq=self.store.applied_seq(),
-                why="slept past a truncation",
-            )
+        why = "a change of it was broken off"
+        if not self.store.broken:
+            try:
+                return _bring_to_head(self._journal, self.store)
+            except JournalGap:
+                why = f"slept at write {self.store.applied_seq()} past a truncation"
+        log.warning("faiss_reload", why=why)
         fresh = self._reload()
         try:
             applied = _bring_to_head(self._journal, fresh)

@@ -6,7 +6,7 @@ made by the one process that holds the lock; older ones are pruned only after th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,12 +58,14 @@ class SnapshotKeeper:
         """
         return self._newest()[0]
 
-    def _newest(self) -> tuple[Path, Manifest]:
+    def _newest(self, unfit: Collection[Path] = ()) -> tuple[Path, Manifest]:
         from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
         for _ in range(LOOKS_MAX):
             pruned = False
             for path in newest_snapshots(self._directory):
+                if path in unfit:
+                    continue
                 try:
                     manifest = verify_snapshot(path)
                 except StoreCorrupt as error:
@@ -129,16 +131,18 @@ class SnapshotKeeper:
         """The store of the newest good snapshot; the journal after it is the caller's to follow."""
         from vectorstore.faiss.snapshot import load_snapshot
 
+        unfit: list[Path] = []
         for _ in range(LOOKS_MAX):
-            path, manifest = self._newest()
+            path, manifest = self._newest(unfit)
             try:
                 return load_snapshot(path, verified=manifest)
-            except StoreCorrupt:
+            except StoreCorrupt as error:
+                # Or it was pruned while it was read: then there is a newer one.
                 if path.exists():
-                    raise
-                # It was pruned while it was read: there is a newer one.
+                    log.error("snapshot_damaged", path=str(path), why=str(error))
+                    unfit.append(path)
         raise StoreCorrupt(
-            f"the snapshots under {self._directory} were pruned while they were read"
+            f"the snapshots under {self._directory} were pruned while they were read, or do not load"
         )
 
     def newest_made(self) -> tuple[int, float] | None:

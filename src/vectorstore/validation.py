@@ -35,6 +35,7 @@ TEXT_BYTES_MAX = 1_000_000
 METADATA_BYTES_MAX = 100_000
 BATCH_RECORDS_MAX = 10_000
 K_MAX = 1_000
+SQUARE_MIN = 1e-30
 
 _parse = json.JSONDecoder().raw_decode
 
@@ -134,11 +135,16 @@ def _vector(values: object, dimension: int, metric: Metric) -> Vector:
         raise InvalidInput("the vector is too long for float32 (|x|^2 overflows)")
     if metric is not Metric.COSINE:
         return vector
-    if squared == 0.0:
-        raise InvalidInput("a zero vector has no direction, so cosine cannot rank it")
     if abs(squared - 1.0) <= 2e-7:
         return vector
-    return vector / np.float32(np.sqrt(squared))
+    if squared > SQUARE_MIN:
+        return vector / np.float32(np.sqrt(squared))
+    # In float32 the squares of so short a vector lose their digits, or vanish.
+    wide = vector.astype(np.float64)
+    length = float(np.sqrt(np.dot(wide, wide)))
+    if length == 0.0:
+        raise InvalidInput("a zero vector has no direction, so cosine cannot rank it")
+    return (wide / length).astype(np.float32)
 
 
 def _check_text(text: str, what: str, bytes_max: int) -> None:

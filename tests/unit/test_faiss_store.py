@@ -26,7 +26,10 @@ from vectorstore import (
 )
 from vectorstore.digests import METHODS, row_digest
 from vectorstore.faiss.collection import Collection
+from vectorstore.faiss.exact_scan import ExactScan
+from vectorstore.faiss.gate import Gate
 from vectorstore.faiss.index import IVF_TRAINING_ROWS, wrapped_index
+from vectorstore.faiss.ranking import BLOCK_ROWS
 from vectorstore.faiss.rows import MASKS_MAX, Rows
 from vectorstore.faiss.store import FaissStore
 from vectorstore.memory import MemoryStore
@@ -48,6 +51,12 @@ def store_of(index: Any, metric: Metric, **metadata: Any) -> FaissStore:
     fields = [{**metadata, "share": at % 100} for at in range(index.ntotal)]
     rows = Rows(names, [""] * len(names), fields, [0] * len(names))
     return FaissStore(Collection(wrapped_index(index), rows, metric))
+
+
+def flat_of(rows: Any) -> Any:
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    return index
 
 
 def ivf_of(rows: Any, *, nlist: int = 20, nprobe: int = 1) -> Any:
@@ -442,3 +451,51 @@ def test_readers_beside_a_writer_never_see_half_a_write(kind: str) -> None:
     for reader in readers:
         reader.join()
     assert faults == []
+
+
+@pytest.mark.parametrize("scale", [1e-43, 1e-30, 3e-22, 1e-15, 1e-6, 1.0, 1e6, 1e17])
+def test_a_vector_of_any_length_becomes_a_unit_vector(scale: float) -> None:
+    """Under cosine, however short it is: one that is not of unit length could not be loaded again."""
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.COSINE)
+    vector = (normal(1)[0].astype(np.float64) * scale).astype(np.float32)
+    store.upsert([record("a", vector)])
+    held = store.get(["a"])[0].embedding.astype(np.float64)
+    assert abs(np.linalg.norm(held) - 1.0) < 2e-7
+    assert store.search(Query(vector, 1)).hits[0].score == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_writes_get_in_between_the_blocks_of_an_exact_scan(kind: str) -> None:
+    """What they move is met all the same, and once; what they removed is not in the answer."""
+    rows = normal(2 * BLOCK_ROWS + 10)
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2, kind=kind)
+    names = [f"r{at:05d}" for at in range(len(rows))]
+    store.apply([Change(at + 1, name, record(name, rows[at])) for at, name in enumerate(names)])
+    with store.frozen() as (collection, seq):
+        scan = ExactScan(collection, rows[-1], 3, None, seq)
+        nearest = [hit.id for hit in store.search_exact(Query(rows[-1], 4)).hits]
+    assert scan.step(collection)
+    # In a flat index the last row, which is the nearest, moves to where the scan has been.
+    store.delete([names[0], nearest[1]])
+    while scan.step(collection):
+        pass
+    assert [hit.id for hit in scan.hits(collection)][:2] == [names[-1], nearest[2]]
+    assert scan.seq == len(rows)
+
+
+def test_an_exact_scan_holds_writes_off_for_one_block_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scan of many rows takes seconds, and a reader that waits to write would hold up all others."""
+    store = store_of(flat_of(normal(3 * BLOCK_ROWS)), Metric.INNER_PRODUCT)
+    holds = 0
+    read = Gate.read
+
+    def counted(gate: Gate, work: Any) -> Any:
+        nonlocal holds
+        holds += 1
+        return read(gate, work)
+
+    monkeypatch.setattr(Gate, "read", counted)
+    assert len(store.search_exact(Query(normal(1)[0], 5)).hits) == 5
+    assert holds >= 3

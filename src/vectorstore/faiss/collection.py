@@ -47,14 +47,19 @@ class Collection:
 
         L2 and inner product need an index of that kind. Cosine needs unit vectors, in either kind.
         """
-        if index.size != len(rows.ids):
-            raise StoreCorrupt(
-                f"the index holds {index.size:,} vectors and there are {len(rows.ids):,} records"
-            )
         self.index = index
         self.rows = rows
         self.metric = metric
+        self.require_in_step()
         self._norms = self._checked_norms()
+
+    def require_in_step(self) -> None:
+        """Raise StoreCorrupt unless there is a record for each vector of the index."""
+        if self.index.size != len(self.rows.ids):
+            raise StoreCorrupt(
+                f"the index holds {self.index.size:,} vectors and there are {len(self.rows.ids):,} "
+                "records"
+            )
 
     def nearest(self, vector: Vector, k: int, only: Bitmap | None) -> Ranking:
         """The nearest k live rows among ``only``: always min(k, how many there are)."""
@@ -95,11 +100,6 @@ class Collection:
             self._ranking(near, found, wanted) if found[-1] >= 0 else self.nearest(vector, k, only)
             for vector, near, found in zip(vectors, distances, positions.tolist(), strict=True)
         ]
-
-    def exact(self, vector: Vector, k: int, only: Bitmap | None) -> Ranking:
-        """The exact answer by the contract's definition, in float64."""
-        positions = (self.rows.live if only is None else only).positions()
-        return ranked_rows(self.index, positions, k, lambda rows: self.metric.scores(vector, rows))
 
     def hits(self, ranking: Ranking) -> list[Hit]:
         """The records behind a ranking, with metadata of the caller's own."""

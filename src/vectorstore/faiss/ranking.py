@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,12 @@ import numpy.typing as npt
 from vectorstore.faiss.index import RowIndex, Rows2D
 from vectorstore.types import Metric, Vector
 
-__all__ = ["Ranking", "ranked_rows", "scores_float32", "scores_of_distances"]
+__all__ = ["BLOCK_ROWS", "Best", "Ranking", "ranked_rows", "scores_float32", "scores_of_distances"]
 
 BLOCK_ROWS = 4096
 """Rows that are copied out of the index at a time."""
+
+Key = TypeVar("Key")
 
 Ranking: TypeAlias = tuple[list[float], list[int]]
 """Scores and positions, nearest first."""
@@ -44,6 +46,23 @@ def scores_float32(query: Vector, rows: Rows2D, metric: Metric) -> npt.NDArray[n
     return scores
 
 
+class Best(Generic[Key]):
+    """The k best of the rows that it is shown; equal scores stay in the order shown."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self.scores: list[float] = []
+        self.keys: list[Key] = []
+
+    def take(self, scores: npt.NDArray[np.float64], keys: Sequence[Key]) -> None:
+        """Look at more rows: their scores, and what they are called."""
+        among = np.concatenate([np.array(self.scores, dtype=np.float64), scores])
+        order = np.argsort(-among, kind="stable")[: self._k].tolist()
+        known = len(self.keys)
+        self.keys = [self.keys[at] if at < known else keys[at - known] for at in order]
+        self.scores = among[order].tolist()
+
+
 def ranked_rows(
     index: RowIndex,
     positions: npt.NDArray[np.int64],
@@ -51,12 +70,8 @@ def ranked_rows(
     scorer: Callable[[Rows2D], npt.NDArray[np.float64]],
 ) -> Ranking:
     """The k best of the rows at ``positions``; equal scores stay in order of position."""
-    scores = np.empty(0, dtype=np.float64)
-    kept = np.empty(0, dtype=np.int64)
+    best: Best[int] = Best(k)
     for start in range(0, positions.size, BLOCK_ROWS):
         block = positions[start : start + BLOCK_ROWS]
-        scores = np.concatenate([scores, scorer(index.vectors(block))])
-        kept = np.concatenate([kept, block])
-        order = np.argsort(-scores, kind="stable")[:k]
-        scores, kept = scores[order], kept[order]
-    return scores.tolist(), kept.tolist()
+        best.take(scorer(index.vectors(block)), block.tolist())
+    return best.scores, best.keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import copy
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +66,8 @@ class Rows:
         self.live = Bitmap(flags)
         self.position = {self.ids[at]: at for at in self.live.positions().tolist()}
         self._ordered: list[str] | None = None
-        self._masks: OrderedDict[Filter, Bitmap] = OrderedDict()
+        # The least recently used first.
+        self._masks: dict[Filter, Bitmap] = {}
         self._using = threading.Lock()
 
     @property
@@ -149,9 +149,9 @@ class Rows:
     def mask(self, filter: Filter) -> Bitmap | None:
         """The rows that a filter matches, if remembered."""
         with self._using:
-            mask = self._masks.get(filter)
+            mask = self._masks.pop(filter, None)
             if mask is not None:
-                self._masks.move_to_end(filter)
+                self._masks[filter] = mask
             return mask
 
     def remember(self, filter: Filter) -> Bitmap:
@@ -164,7 +164,7 @@ class Rows:
         with self._using:
             self._masks[filter] = mask
             if len(self._masks) > MASKS_MAX:
-                self._masks.popitem(last=False)
+                del self._masks[next(iter(self._masks))]
         return mask
 
     def _forget(self, record_id: str) -> None:

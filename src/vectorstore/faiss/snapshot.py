@@ -144,6 +144,7 @@ def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore
 
 def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
     with store.frozen() as (collection, seq):
+        collection.require_in_step()
         write_index(collection.index.faiss_index, aside / INDEX_NAME)
         rows = collection.rows
         dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))

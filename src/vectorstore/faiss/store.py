@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from vectorstore.columns import RecordColumns
 from vectorstore.digests import DigestMethod, row_digests
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.collection import Collection, Pending
+from vectorstore.faiss.exact_scan import ExactScan
 from vectorstore.faiss.gate import Gate
 from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_index
 from vectorstore.faiss.rows import Rows
@@ -31,12 +33,16 @@ __all__ = ["FaissStore"]
 
 NAME = "faiss"
 
+T = TypeVar("T")
+
 APPLY_BLOCK = 64
 """Changes applied under one exclusive hold: searches get in between the blocks."""
 
-
 DIGEST_BLOCK = 64
 """Records digested under one hold, for the same reason."""
+
+CLOSED = "is closed"
+BROKEN = "was broken off in the middle of a change, and is of no use any more: load it anew"
 
 
 class FaissStore:
@@ -59,7 +65,7 @@ class FaissStore:
         self._dimension = collection.index.dimension
         self._metric = collection.metric
         self._seq = applied_seq
-        self._open = True
+        self._unusable: str | None = None
         self._gate = Gate()
         self._writing = threading.RLock()
         # Taken before the lock above: a rebuild goes on while writes do.
@@ -95,23 +101,23 @@ class FaissStore:
 
     def search(self, query: Query) -> Answer:
         vector = query_vector(query, dimension=self._dimension, metric=self._metric)
-        only = self._enter(query.filter)
-        try:
-            collection = self._collection
+
+        def nearest(collection: Collection, only: Bitmap | None) -> Answer:
             ranking = collection.nearest(vector, query.k, only)
             return Answer(collection.hits(ranking), NAME, self._seq)
-        finally:
-            self._gate.leave()
+
+        return self._matching(query.filter, nearest)
 
     def search_exact(self, query: Query) -> Answer:
-        """The exact answer by the contract's definition, in float64, whatever the index is."""
+        """The exact answer, see :class:`ExactScan`; ``applied_seq`` is that from before the scan."""
         vector = query_vector(query, dimension=self._dimension, metric=self._metric)
-        only = self._enter(query.filter)
-        try:
-            ranking = self._collection.exact(vector, query.k, only)
-            return Answer(self._collection.hits(ranking), NAME, self._seq)
-        finally:
-            self._gate.leave()
+        scan = self._matching(
+            query.filter,
+            lambda collection, only: ExactScan(collection, vector, query.k, only, self._seq),
+        )
+        while self._read(scan.step):
+            pass
+        return Answer(self._read(scan.hits), NAME, scan.seq)
 
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
         """Queries of equal k and filter are answered by one FAISS call, on all OpenMP threads."""
@@ -121,33 +127,40 @@ class FaissStore:
             alike.setdefault((query.k, query.filter), []).append(at)
         answers: dict[int, Answer] = {}
         for (k, allowed), group in alike.items():
-            only = self._enter(allowed)
-            try:
-                collection = self._collection
-                block = np.stack([vectors[at] for at in group])
-                rankings = collection.nearest_of_each(block, k, only)
-                for at, ranking in zip(group, rankings, strict=True):
-                    answers[at] = Answer(collection.hits(ranking), NAME, self._seq)
-            finally:
-                self._gate.leave()
+            block = np.stack([vectors[at] for at in group])
+            answers |= zip(group, self._answers(block, k, allowed), strict=True)
         return [answers[at] for at in range(len(queries))]
+
+    def _answers(self, vectors: Rows2D, k: int, allowed: Filter | None) -> list[Answer]:
+        def nearest(collection: Collection, only: Bitmap | None) -> list[Answer]:
+            return [
+                Answer(collection.hits(ranking), NAME, self._seq)
+                for ranking in collection.nearest_of_each(vectors, k, only)
+            ]
+
+        return self._matching(allowed, nearest)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         check_ids(ids)
-        with self._reading() as collection:
+
+        def found(collection: Collection) -> list[Record]:
             position = collection.rows.position
             return collection.records([position[one] for one in ids if one in position])
 
+        return self._read(found)
+
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
         check_page(after, limit)
-        with self._reading() as collection:
+
+        def page(collection: Collection) -> list[Record]:
             rows = collection.rows
             return collection.records([rows.position[one] for one in rows.following(after, limit)])
 
+        return self._read(page)
+
     def ids(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """Up to ``limit`` ids that follow ``after`` in byte order."""
-        with self._reading() as collection:
-            return collection.rows.following(after, limit)
+        return self._read(lambda collection: collection.rows.following(after, limit))
 
     def digests(self, ids: Sequence[str], method: DigestMethod) -> list[tuple[str, int, int]]:
         """(id, seq, digest) of the records that exist among ``ids``, in the order asked.
@@ -156,54 +169,67 @@ class FaissStore:
         """
         found: list[tuple[str, int, int]] = []
         for start in range(0, len(ids), DIGEST_BLOCK):
-            with self._reading() as collection:
-                position = collection.rows.position
-                part = ids[start : start + DIGEST_BLOCK]
-                columns = collection.columns([position[one] for one in part if one in position])
+            columns = self._columns(ids[start : start + DIGEST_BLOCK])
             found += zip(columns.ids, columns.seqs, row_digests(columns, method), strict=True)
         return found
 
+    def _columns(self, ids: Sequence[str]) -> RecordColumns:
+        def found(collection: Collection) -> RecordColumns:
+            position = collection.rows.position
+            return collection.columns([position[one] for one in ids if one in position])
+
+        return self._read(found)
+
     def count(self, filter: Filter | None = None) -> int:
         check_filter(filter)
-        only = self._enter(filter)
-        try:
-            return len(self._collection.rows.live if only is None else only)
-        finally:
-            self._gate.leave()
+        return self._matching(
+            filter, lambda collection, only: len(collection.rows.live if only is None else only)
+        )
 
     def contains(self, record_id: str) -> bool:
         """Whether a record with this id is in the store."""
-        with self._reading() as collection:
-            return record_id in collection.rows.position
+        return self._read(lambda collection: record_id in collection.rows.position)
 
     def vectors(self, start: int, stop: int) -> Rows2D:
         """The vectors of records number ``start`` to ``stop`` in order of position, bit for bit."""
-        with self._reading() as collection:
-            return collection.index.vectors(collection.rows.live.positions()[start:stop])
+        return self._read(
+            lambda collection: collection.index.vectors(
+                collection.rows.live.positions()[start:stop]
+            )
+        )
 
     def records(self, start: int, stop: int) -> list[Record]:
         """The records number ``start`` to ``stop`` in order of position."""
-        with self._reading() as collection:
-            return collection.records(collection.rows.live.positions()[start:stop].tolist())
+        return self._read(
+            lambda collection: collection.records(
+                collection.rows.live.positions()[start:stop].tolist()
+            )
+        )
 
     def applied_seq(self) -> int:
         # No need to enter: it changes last, once what it tells of is in place.
-        self._require_open()
+        self._usable()
         return self._seq
 
+    @property
+    def broken(self) -> bool:
+        """Whether a change was broken off halfway: the copy answers no more and must be loaded anew."""
+        return self._unusable == BROKEN
+
     def describe(self) -> Mapping[str, Any]:
-        with self._reading() as collection:
-            settings: dict[str, Any] = {
-                "store": NAME,
-                "kind": self._kind,
-                "metric": self._metric.value,
-                "dimension": self._dimension,
-                "tombstones": collection.rows.tombstones,
-            }
-            breadth = collection.index.breadth
-            if breadth:
-                settings["nprobe" if self._kind == IVF else "ef_search"] = breadth
-            return settings
+        tombstones, breadth = self._read(
+            lambda collection: (collection.rows.tombstones, collection.index.breadth)
+        )
+        settings: dict[str, Any] = {
+            "store": NAME,
+            "kind": self._kind,
+            "metric": self._metric.value,
+            "dimension": self._dimension,
+            "tombstones": tombstones,
+        }
+        if breadth:
+            settings["nprobe" if self._kind == IVF else "ef_search"] = breadth
+        return settings
 
     def upsert(self, records: Sequence[Record]) -> int:
         check_batch(records)
@@ -234,12 +260,11 @@ class FaissStore:
         """Set nprobe (IVF) or efSearch (HNSW) for the queries to come; Unsupported on flat."""
         if breadth < 1:
             raise InvalidInput(f"breadth is {breadth}; it must be at least 1")
-        with self._writing, self._gate:
-            self._require_open()
-            collection = self._collection
-            if collection.index.dense:
+        with self._writing:
+            index = self._usable().index
+            if index.dense:
                 raise Unsupported("this index is searched exactly: there is no breadth to set")
-            collection.index.breadth = breadth
+            self._gate.alone(lambda: setattr(index, "breadth", breadth))
 
     def repair(
         self,
@@ -261,9 +286,7 @@ class FaissStore:
                 return False
             if record is not None and record.seq > self._seq:
                 return False
-            with self._gate:
-                self._require_open()
-                self._collection.write([(record_id, record, 0 if record is None else record.seq)])
+            self._write([(record_id, record, 0 if record is None else record.seq)], self._seq)
             return True
 
     def compact(self) -> int:
@@ -274,8 +297,7 @@ class FaissStore:
         """
         with self._rebuilding:
             with self._writing:
-                self._require_open()
-                before = self._collection
+                before = self._usable()
                 dead = before.rows.tombstones
                 if not dead:
                     return 0
@@ -284,8 +306,7 @@ class FaissStore:
                 index.append(vectors)
             fresh = Collection(index, rows, self._metric)
             with self._writing:
-                self._require_open()
-                fresh.overtake(self._collection)
+                fresh.overtake(self._usable())
                 self._exchange(fresh)
             return dead
 
@@ -293,47 +314,37 @@ class FaissStore:
     def frozen(self) -> Iterator[tuple[Collection, int]]:
         """The collection and its seq with writes held off; searches go on."""
         with self._writing:
-            self._require_open()
-            yield self._collection, self._seq
+            yield self._usable(), self._seq
 
     def close(self) -> None:
-        with self._writing, self._gate:
-            self._open = False
+        with self._writing:
+            self._unusable = CLOSED
             index = empty_index(
                 dimension=self._dimension, inner_product=self._metric is not Metric.L2, kind=FLAT
             )
-            self._collection = Collection(index, Rows([], [], [], []), self._metric)
+            self._exchange(Collection(index, Rows([], [], [], []), self._metric))
 
-    def _enter(self, filter: Filter | None) -> Bitmap | None:
-        """Begin to read, and find the rows that the filter allows. ``gate.leave`` ends it."""
-        self._gate.enter()
-        if filter is None and self._open:
-            return None
-        try:
-            self._require_open()
-            only = None if filter is None else self._collection.rows.mask(filter)
-        except StoreUnavailable:
-            self._gate.leave()
-            raise
-        if filter is None or only is not None:
-            return only
+    def _read(self, ask: Callable[[Collection], T]) -> T:
+        """What ``ask`` makes of the collection, with writes held off."""
+        return self._gate.read(lambda: ask(self._usable()))
+
+    def _matching(self, filter: Filter | None, ask: Callable[[Collection, Bitmap | None], T]) -> T:
+        """What ``ask`` makes of the collection and the rows that the filter allows."""
+        if filter is None:
+            return self._gate.read(lambda: ask(self._usable(), None))
+
+        def known(collection: Collection) -> tuple[T] | None:
+            only = collection.rows.mask(filter)
+            return None if only is None else (ask(collection, only),)
+
+        found = self._read(known)
+        if found is not None:
+            return found[0]
         # Matching every row takes long, and a reader inside would hold off the writer and, behind
         # it, all readers. So it is done with writes held off instead.
-        self._gate.leave()
         with self._writing:
-            self._require_open()
-            only = self._collection.rows.remember(filter)
-            self._gate.enter()
-            return only
-
-    @contextmanager
-    def _reading(self) -> Iterator[Collection]:
-        self._gate.enter()
-        try:
-            self._require_open()
-            yield self._collection
-        finally:
-            self._gate.leave()
+            only = self._usable().rows.remember(filter)
+            return self._read(lambda collection: ask(collection, only))
 
     def _following(self, changes: Sequence[Change]) -> list[Pending]:
         pending: list[Pending] = []
@@ -357,19 +368,30 @@ class FaissStore:
         return pending
 
     def _commit(self, changes: list[Pending]) -> None:
-        with self._gate:
-            self._require_open()
-            collection = self._collection
-            collection.write(changes)
-            self._seq += len(changes)
+        self._write(changes, self._seq + len(changes))
+        collection = self._collection
         waiting = self._kind == IVF and collection.index.kind == FLAT
         if waiting and len(collection.rows.ids) >= IVF_TRAINING_ROWS:
             self._exchange(collection.retrained())
 
-    def _exchange(self, collection: Collection) -> None:
-        with self._gate:
-            self._collection = collection
+    def _write(self, changes: Sequence[Pending], seq: int) -> None:
+        """Change the rows; the seq applied is then ``seq``."""
 
-    def _require_open(self) -> None:
-        if not self._open:
-            raise StoreUnavailable("the faiss store is closed")
+        def change() -> None:
+            collection = self._usable()
+            # Whatever breaks it off, no memory or a signal's handler, would leave index and rows out of
+            # step: each vector after that would be another record's.
+            self._unusable = BROKEN
+            collection.write(changes)
+            self._seq = seq
+            self._unusable = None
+
+        self._gate.alone(change)
+
+    def _exchange(self, collection: Collection) -> None:
+        self._gate.alone(lambda: setattr(self, "_collection", collection))
+
+    def _usable(self) -> Collection:
+        if self._unusable is not None:
+            raise StoreUnavailable(f"the faiss store {self._unusable}")
+        return self._collection
