@@ -7,11 +7,13 @@ commit is the acknowledgement, and from there to both stores.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any, TypeVar
 
 from shadow.breaker import Breaker
@@ -54,6 +56,7 @@ class Router:
         lag: LagClock,
         route: Route,
         settings: RouterSettings,
+        fast_ms: float,
         dimension: int,
         metric: Metric,
         on_write: Callable[[], None],
@@ -61,6 +64,7 @@ class Router:
         on_close: Callable[[], None],
         on_read: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """``fast_ms``: an answer within this is fast enough, so that who allows less may be impatient."""
         self._faiss = faiss
         self._postgresql = postgresql
         self._link = link
@@ -68,6 +72,7 @@ class Router:
         self._lag = lag
         self._route = route
         self._settings = settings
+        self._fast_ms = fast_ms
         self._dimension = dimension
         self._metric = metric
         self._on_close = on_close
@@ -145,8 +150,8 @@ class Router:
         except _NotAskedYet as starting:
             why = str(starting)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
-            why = self._failed(first, error)
-            if sampled:
+            why = str(error) or type(error).__name__
+            if self._failed(first, error, query.timeout_ms) and sampled:
                 self._mirror.offer_failure(route, query, first)
         else:
             ended = time.perf_counter()
@@ -171,6 +176,10 @@ class Router:
         first = self._draw(route)
         floor = max(self._floor(route), *(query.min_seq for query in queries))
         sampled = [self._mirror.samples(route) for _ in queries]
+        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
+        allowed_ms = min(timeouts) if timeouts else None
+        if first == POSTGRESQL and allowed_ms is None:
+            queries = [replace(one, timeout_ms=self._settings.timeout_ms) for one in queries]
         started = time.perf_counter()
         try:
             answers = self._store(first).search_many(queries)
@@ -179,24 +188,23 @@ class Router:
         except _NotAskedYet as starting:
             why = str(starting)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
-            why = self._failed(first, error)
+            why = str(error) or type(error).__name__
+            if self._failed(first, error, allowed_ms):
+                for query in compress(queries, sampled):
+                    self._mirror.offer_failure(route, query, first)
         else:
+            each_s = (time.perf_counter() - started) / len(queries)
+            for _ in queries:
+                self._on_read(each_s)
             refused = self._refusal(min(answer.applied_seq for answer in answers), floor)
             if refused is None:
-                each_ms = (time.perf_counter() - started) * 1e3 / len(queries)
-                for query, answer, wanted in zip(queries, answers, sampled, strict=True):
-                    if wanted:
-                        self._mirror.offer(route, query, answer, each_ms)
+                self._breakers[first].succeeded()
+                for query, answer in compress(zip(queries, answers, strict=True), sampled):
+                    self._mirror.offer(route, query, answer, each_s * 1e3)
                 return answers
             why = refused
-        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
         return self._otherwise(
-            first,
-            why,
-            floor,
-            started,
-            min(timeouts) if timeouts else None,
-            lambda store: store.search_many(queries),
+            first, why, floor, started, allowed_ms, lambda store: store.search_many(queries)
         )
 
     def get(self, ids: Sequence[str]) -> list[Record]:
@@ -240,7 +248,7 @@ class Router:
         first = self._draw(route)
         floor = self._floor(route)
         started = time.perf_counter()
-        outcome = self._try(first, floor, ask)
+        outcome = self._try(first, floor, ask, None)
         if isinstance(outcome, _Refused):
             return self._otherwise(first, outcome.why, floor, started, None, ask)
         return outcome
@@ -286,14 +294,21 @@ class Router:
             staleness_ms_max=self._settings.staleness_ms_max,
         )
 
-    def _failed(self, name: str, error: Exception) -> str:
+    def _failed(self, name: str, error: Exception, allowed_ms: float | None = None) -> bool:
+        """Take note that a store failed; false if only its caller, who allowed so long, was impatient."""
+        allowed = math.inf if allowed_ms is None else allowed_ms
+        if isinstance(error, DeadlineExceeded) and allowed < self._fast_ms:
+            # A few such callers would take the store from everybody.
+            return False
         breaker = self._breakers[name]
         if not breaker.is_open:
             log.warning("store_failed", store=name, error=f"{type(error).__name__}: {error}")
         breaker.failed()
-        return str(error) or type(error).__name__
+        return True
 
-    def _try(self, name: str, floor: int, ask: Callable[[Replica], T]) -> T | _Refused:
+    def _try(
+        self, name: str, floor: int, ask: Callable[[Replica], T], allowed_ms: float | None
+    ) -> T | _Refused:
         try:
             store = self._store(name)
             # What was applied before the call is the least that the call can see.
@@ -311,7 +326,8 @@ class Router:
         except _NotAskedYet as starting:
             return _Refused(str(starting))
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
-            return _Refused(self._failed(name, error))
+            self._failed(name, error, allowed_ms)
+            return _Refused(str(error) or type(error).__name__)
         self._breakers[name].succeeded()
         return result
 
@@ -329,10 +345,11 @@ class Router:
             raise StoreUnavailable("the router is closed")
         second = POSTGRESQL if first == FAISS else FAISS
         reasons = {first: why}
-        deadline = started + (timeout_ms or self._settings.timeout_ms) / 1e3
+        allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms
+        deadline = started + allowed_ms / 1e3
         turn = second
         while True:
-            outcome = self._try(turn, floor, ask)
+            outcome = self._try(turn, floor, ask, timeout_ms)
             if not isinstance(outcome, _Refused):
                 return outcome
             reasons[turn] = outcome.why

@@ -117,6 +117,7 @@ def route_through(migration: Migration) -> Router:
             lag=migration.lag,
             route=migration.routes.current(),
             settings=migration.settings.router,
+            fast_ms=gate.latency_budget_ms,
             dimension=migration.dimension,
             metric=migration.metric,
             on_write=lambda: None if steward is None else steward.wrote(),

@@ -116,14 +116,17 @@ class Query:
         check_filter(self.filter)
         for name in ("timeout_ms", "spent_ms"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, _REAL) and value >= 0):
-                raise InvalidInput(f"query: {name} must be a number of milliseconds, not {value!r}")
+            if value is not None and not (isinstance(value, _REAL) and 0 <= value <= _MS_MAX):
+                raise InvalidInput(
+                    f"query: {name} must be a number of milliseconds, a day at most, not {value!r}"
+                )
         if self.label is not None:
             _check_label(self.label)
 
 
 LABEL_CHARS_MAX = 100
 _REAL = (int, float, np.integer, np.floating)
+_MS_MAX = 86_400_000.0
 
 
 def _whole(name: str, value: object) -> int:

@@ -328,6 +328,7 @@ class StoreConformance:
             lambda store: store.search(query(filter={"page": 1})),
             lambda store: store.search(query(timeout_ms="50")),
             lambda store: store.search(query(timeout_ms=float("nan"))),
+            lambda store: store.search(query(timeout_ms=float("inf"))),
             lambda store: store.search(query(label=1)),
             lambda store: store.search(query(label="\ud800")),
             lambda store: store.search(query(label="x" * 101)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,8 @@ def settings(tmp_path: Path, proxy: TcpProxy, postgresql_dsn: str, fresh_table: 
             "SHADOW_MIRROR__TIMEOUT_MS": "300",
             "SHADOW_ROUTER__TIMEOUT_MS": "1500",
             "SHADOW_POSTGRESQL__CONNECT_TIMEOUT_MS": "500",
+            # A connection that was given up has to be made anew, through a proxy that may be slow.
+            "SHADOW_GATE__LATENCY_BUDGET_MS": "500",
         }
     )
 
@@ -165,6 +169,63 @@ def test_a_sick_primary_is_met_by_faiss(
         }
     finally:
         decide.close()
+
+
+def test_an_impatient_caller_takes_the_primary_from_nobody(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """Who allows less than is fast enough is answered by FAISS if need be. That is no failure of
+    PostgreSQL, which everybody else goes on being answered by, and nothing rolls back."""
+    with closing(open_migration(settings)) as decide:
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        until("PostgreSQL", lambda: router.search(queries()[0]).store == "postgresql")
+        proxy.switch("slow", latency_ms=2)
+        for query in queries(30):
+            assert router.search(replace(query, timeout_ms=1.0)).store == "faiss"
+            assert router.search_many([replace(query, timeout_ms=1.0)])[0].store == "faiss"
+            assert router.search(query).store == "postgresql"
+        assert router._mirror.drain(DEADLINE_S)
+        proxy.switch("pass")
+        assert decide.routes.current().phase is Phase.POSTGRESQL
+
+
+def test_batches_that_fail_are_evidence(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """An application that only asks in batches is rolled back as any other."""
+    with closing(open_migration(settings)) as decide:
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        until("PostgreSQL", lambda: router.search_many(queries(4))[0].store == "postgresql")
+        proxy.switch("refuse")
+        proxy.cut()
+        until(
+            "the rollback",
+            lambda: (
+                {answer.store for answer in router.search_many(queries(4))} == {"faiss"}
+                and decide.routes.current().phase is Phase.SHADOW
+            ),
+        )
+        proxy.switch("pass")
+
+
+def test_batches_that_are_answered_bring_a_store_back(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """For good, and not for one call in each pause of the breaker."""
+    batch = queries(4)
+    with closing(open_migration(settings)) as decide:
+        decide.routes.change(decide.routes.current(), who="test", why="test", mirror_rate=0.0)
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        proxy.switch("refuse")
+        proxy.cut()
+        for _ in range(settings.router.breaker_failures):
+            assert {answer.store for answer in router.search_many(batch)} == {"faiss"}
+        proxy.switch("pass")
+        until("PostgreSQL again", lambda: router.search_many(batch)[0].store == "postgresql")
+        assert all(router.search_many(batch)[0].store == "postgresql" for _ in range(20))
 
 
 def test_a_process_that_starts_says_nothing_against_the_primary(
