@@ -9,14 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalSealed
+from shadow.errors import (
+    ForeignIncarnation,
+    JournalBusy,
+    JournalFull,
+    JournalSealed,
+)
 from shadow.writes.checkpointer import Checkpointer
 from shadow.writes.group_commit import GroupCommit
 from shadow.writes.journal_entry import EntryRow, batch_digest, row_of, vector_of
 from shadow.writes.journal_file import JournalFile
 from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
 from vectorstore.types import Change, Metric, Record
-from vectorstore.validation import check_batch, check_id, encoded_record
+from vectorstore.validation import check_batch, check_id, check_text, encoded_record
 
 __all__ = ["Appended", "Appender", "oldest_holder"]
 
@@ -85,10 +90,8 @@ class Appender:
         if not changes:
             raise InvalidInput("there is nothing to append: the batch is empty")
         check_batch(changes)
-        if op_id is not None and not (
-            isinstance(op_id, str) and 0 < len(op_id) <= OPERATION_ID_CHARS_MAX
-        ):
-            raise InvalidInput(f"an op_id is text of 1 to {OPERATION_ID_CHARS_MAX} characters")
+        if op_id is not None:
+            _check_operation(op_id)
         dimension, metric = self.vectors
         ready: list[tuple[str, Record | None]] = []
         rows: list[EntryRow] = []
@@ -243,6 +246,12 @@ class Appender:
             f"the journal {self._file.path} was restored (incarnation {found}) while this process "
             f"ran on {self.incarnation}. Nothing was written: restart the process"
         )
+
+
+def _check_operation(op_id: str) -> None:
+    if not isinstance(op_id, str) or not 0 < len(op_id) <= OPERATION_ID_CHARS_MAX:
+        raise InvalidInput(f"an op_id is text of 1 to {OPERATION_ID_CHARS_MAX} characters")
+    check_text(op_id, "an op_id", 4 * OPERATION_ID_CHARS_MAX)
 
 
 def oldest_holder(connection: sqlite3.Connection) -> tuple[str, int] | None:

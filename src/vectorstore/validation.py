@@ -25,6 +25,7 @@ __all__ = [
     "check_id",
     "check_ids",
     "check_page",
+    "check_text",
     "encoded_record",
     "normalised_record",
     "query_vector",
@@ -44,7 +45,7 @@ def check_id(record_id: str) -> str:
     """Return the id, or raise InvalidInput saying what is wrong with it."""
     if not isinstance(record_id, str) or not record_id:
         raise InvalidInput(f"an id must be text that is not empty, not {record_id!r}")
-    _check_text(record_id, "an id", ID_BYTES_MAX)
+    check_text(record_id, "an id", ID_BYTES_MAX)
     return record_id
 
 
@@ -63,7 +64,7 @@ def encoded_record(record: Record, *, dimension: int, metric: Metric) -> tuple[R
     try:
         if not isinstance(text, str):
             raise InvalidInput("text must be a string")
-        _check_text(text, "the text", TEXT_BYTES_MAX)
+        check_text(text, "the text", TEXT_BYTES_MAX)
         metadata = canonical_json(record.metadata)
         if not metadata.startswith("{"):
             raise InvalidInput("metadata must be a JSON object")
@@ -147,7 +148,8 @@ def _vector(values: object, dimension: int, metric: Metric) -> Vector:
     return (wide / length).astype(np.float32)
 
 
-def _check_text(text: str, what: str, bytes_max: int) -> None:
+def check_text(text: str, what: str, bytes_max: int) -> None:
+    """Refuse a text that not every store can hold; ``what`` names it in the refusal."""
     if "\0" in text:
         raise InvalidInput(f"{what} holds a NUL character, which PostgreSQL cannot store")
     try:

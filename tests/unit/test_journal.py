@@ -230,6 +230,8 @@ def test_truncation_does_not_look_at_a_whole_day_of_operations(journal: Journal)
         ([("a", Record("a", np.ones(8, np.float32), "", ["x"]))], None, "JSON object"),  # type: ignore[arg-type]
         ([("a", None)], "", "op_id"),
         ([("a", None)], "x" * 201, "op_id"),
+        ([("a", None)], "\ud800", "op_id"),
+        ([("a", None)], "x\0", "op_id"),
         ([("a", None)] * 10_001, None, "10,000"),
     ],
 )
