@@ -7,12 +7,13 @@ not equal ``1``, and ``null`` matches only a key that is present and null.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from vectorstore.canonical import INTEGER_BITS_MAX
+from vectorstore.canonical import INTEGER_BITS_MAX, canonical_json
 from vectorstore.errors import InvalidInput
 
 __all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar", "check_filter"]
@@ -22,12 +23,26 @@ Scalar: TypeAlias = str | int | float | bool | None
 CLAUSES_MAX = 32
 VALUES_MAX = 1000
 
+# Larger floats are not the whole numbers that their shortest texts spell.
+_EXACT_MAX = 2**53
+_UNCHANGED = frozenset({str, int, bool, type(None)})
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Filter:
-    """A normalised filter: hashable, so that stores may cache what it matches."""
+    """A normalised filter: hashable, so that stores may cache what it matches.
+
+    Raises InvalidInput for other shapes and for what JSON cannot hold.
+    """
 
     clauses: tuple[tuple[str, tuple[Scalar, ...]], ...]
+
+    def __post_init__(self) -> None:
+        # What a value is once it has been stored: a member of an enumeration its text, 1e23 a whole
+        # number. Otherwise stores that compare in their own ways would not agree on what matches.
+        object.__setattr__(
+            self, "clauses", tuple(_clause(key, values) for key, values in self.clauses)
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Filter) and self._typed() == other._typed()
@@ -46,8 +61,8 @@ class Filter:
     def of(cls, mapping: Mapping[str, Scalar | Sequence[Scalar]]) -> Filter | None:
         """Build a filter from ``{key: value}`` or ``{key: [value, ...]}``; ``{}`` means no filter.
 
-        Raises InvalidInput for other shapes, what JSON cannot hold, or more than ``CLAUSES_MAX``
-        clauses or ``VALUES_MAX`` values in one clause.
+        Raises InvalidInput as the constructor does, and for more than ``CLAUSES_MAX`` clauses or
+        ``VALUES_MAX`` values in one clause.
         """
         if len(mapping) > CLAUSES_MAX:
             raise InvalidInput(
@@ -55,7 +70,6 @@ class Filter:
             )
         clauses: list[tuple[str, tuple[Scalar, ...]]] = []
         for key, value in sorted(mapping.items()):
-            _check_text(key, "a filter's key")
             values: tuple[Scalar, ...]
             if isinstance(value, Sequence) and not isinstance(value, str):
                 values = tuple(value)
@@ -65,8 +79,6 @@ class Filter:
                 raise InvalidInput(
                     f"filter on {key!r} lists {len(values)} values; at most {VALUES_MAX} are allowed"
                 )
-            for item in values:
-                _check_scalar(key, item)
             clauses.append((key, values))
         return cls(tuple(clauses)) if clauses else None
 
@@ -90,8 +102,25 @@ def _equal(stored: Any, wanted: Scalar) -> bool:
     if isinstance(stored, bool) or isinstance(wanted, bool):
         return stored is wanted
     if isinstance(stored, int | float) and isinstance(wanted, int | float):
-        return stored == wanted
+        # Rows of a foreign index are kept as they were found there.
+        return bool(_as_stored(stored) == wanted)
     return type(stored) is type(wanted) and bool(stored == wanted)
+
+
+def _clause(key: str, values: tuple[Scalar, ...]) -> tuple[str, tuple[Scalar, ...]]:
+    _check_text(key, "a filter's key")
+    if not isinstance(values, tuple):
+        raise InvalidInput(f"filter on {key!r} takes a tuple of values, not {values!r}")
+    for value in values:
+        _check_scalar(key, value)
+    return _as_stored(key), tuple(map(_as_stored, values))
+
+
+def _as_stored(value: Any) -> Any:
+    kind = type(value)
+    if kind in _UNCHANGED or (kind is float and abs(value) <= _EXACT_MAX):
+        return value
+    return json.loads(canonical_json(value))
 
 
 def _check_text(text: object, what: str) -> None:

@@ -7,6 +7,7 @@ returns a store that has applied everything up to seq 0 and may apply entry 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum, StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,14 @@ from vectorstore.types import Change, Metric, Query, Record
 
 DIMENSION = 8
 METRICS = list(Metric)
+
+
+class Crop(StrEnum):
+    MAIZE = "maize"
+
+
+class Rank(IntEnum):
+    SECOND = 2
 
 
 class MakeStore(Protocol):
@@ -159,6 +168,37 @@ class StoreConformance:
         allowed = Filter.of(condition)
         assert {hit.id for hit in store.search(query(k=10, filter=allowed)).hits} == expected
         assert store.count(allowed) == len(expected)
+
+    @pytest.mark.parametrize(
+        ("stored", "wanted"),
+        [
+            ("maize", Crop.MAIZE),
+            ("maize", np.str_("maize")),
+            (Crop.MAIZE, "maize"),
+            (2, Rank.SECOND),
+            (1e23, 1e23),
+            (1.2345678901234567e20, 1.2345678901234567e20),
+            (np.float64(0.1), 0.1),
+            (-0.0, 0),
+            (5e-324, 5e-324),
+            (2**60 + 1, 2**60 + 1),
+        ],
+    )
+    def test_a_filter_finds_what_was_stored_under_the_same_value(
+        self, store: VectorStore, stored: Any, wanted: Any
+    ) -> None:
+        """Members of enumerations are what they derive from; large floats come back as whole numbers."""
+        store.upsert(
+            [record("r1", metadata={"crop": stored}), record("r2", metadata={"crop": "x"})]
+        )
+        for allowed in (
+            Filter.of({"crop": wanted}),
+            Filter.of({"crop": [wanted, "other"]}),
+            Filter((("crop", (wanted,)),)),
+            Filter.of({"crop": stored}),
+        ):
+            assert store.count(allowed) == 1
+            assert [hit.id for hit in store.search(query(filter=allowed)).hits] == ["r1"]
 
     def test_a_filter_still_gives_k_rows_when_k_match(self, store: VectorStore) -> None:
         """Filtering happens before the cut to k, however far away the matching rows are."""
@@ -338,6 +378,7 @@ class StoreConformance:
             lambda store: store.search(query(spent_ms="1")),
             lambda store: store.search(Query("a text")),  # type: ignore[arg-type]
             lambda store: store.count({"page": 1}),
+            lambda store: store.count(Filter((("page", (["maize"],)),))),  # type: ignore[arg-type]
             lambda store: store.get("ab"),
             lambda store: store.get([1]),
             lambda store: store.delete("ab"),

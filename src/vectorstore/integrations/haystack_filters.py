@@ -63,6 +63,8 @@ def _collect(condition: Mapping[str, Any], clauses: dict[str, tuple[Scalar, ...]
             raise _unsupported(f"a {type(item).__name__} as value for {key!r}")
     if key in clauses:
         before = Filter(((key, clauses[key]),))
+        # Both as they would be stored.
+        ((_, wanted),) = Filter(((key, wanted),)).clauses
         wanted = tuple(item for item in wanted if before.matches({key: item}))
     clauses[key] = wanted
 
