@@ -28,6 +28,7 @@ __all__ = [
     "check_text",
     "encoded_record",
     "normalised_record",
+    "possible_ids",
     "query_vector",
 ]
 
@@ -94,9 +95,14 @@ def check_ids(ids: Sequence[str]) -> None:
             raise InvalidInput(f"an id is text, not {one!r}")
 
 
+def possible_ids(ids: Sequence[str]) -> list[str]:
+    """Those of ``ids`` that can be sent: text in UTF-8 without NUL. The others are simply not there."""
+    return [str.__str__(one) for one in ids if "\0" not in one and _encodable(one)]
+
+
 def check_page(after: str, limit: int) -> None:
     """Refuse a page that no scan can give."""
-    if not isinstance(after, str):
+    if not isinstance(after, str) or "\0" in after or not _encodable(after):
         raise InvalidInput(f"after is the last id of the page before, or empty, not {after!r}")
     if not isinstance(limit, int | np.integer) or limit < 0:
         raise InvalidInput(f"limit must be a whole number from 0, not {limit!r}")
@@ -146,6 +152,14 @@ def _vector(values: object, dimension: int, metric: Metric) -> Vector:
     if length == 0.0:
         raise InvalidInput("a zero vector has no direction, so cosine cannot rank it")
     return (wide / length).astype(np.float32)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_text(text: str, what: str, bytes_max: int) -> None:

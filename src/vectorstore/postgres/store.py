@@ -40,6 +40,7 @@ from vectorstore.validation import (
     check_ids,
     check_page,
     normalised_record,
+    possible_ids,
 )
 
 __all__ = ["PostgresStore"]
@@ -47,6 +48,7 @@ __all__ = ["PostgresStore"]
 T = TypeVar("T")
 
 _PIPELINE_QUERIES_MAX = 64
+_BIGINT_MAX = 2**63 - 1
 
 
 class PostgresStore:
@@ -124,15 +126,14 @@ class PostgresStore:
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         check_ids(ids)
-        # PostgreSQL holds no NUL, so such an id is simply not there.
-        wanted = [record_id for record_id in ids if "\0" not in record_id]
-        rows = self._rows(self._queries.get, (wanted,))
+        rows = self._rows(self._queries.get, (possible_ids(ids),))
         found = {row[0]: Record(*row) for row in rows}
         return [found[record_id] for record_id in ids if record_id in found]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
         check_page(after, limit)
-        return [Record(*row) for row in self._rows(self._queries.scan, (after, limit))]
+        parameters = (after, min(int(limit), _BIGINT_MAX))
+        return [Record(*row) for row in self._rows(self._queries.scan, parameters)]
 
     def count(self, filter: Filter | None = None) -> int:
         check_filter(filter)

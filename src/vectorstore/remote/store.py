@@ -31,6 +31,7 @@ from vectorstore.validation import (
     check_ids,
     check_page,
     normalised_record,
+    possible_ids,
     query_vector,
 )
 
@@ -155,9 +156,8 @@ class RemoteStore:
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         check_ids(ids)
-        # No store can hold such an id, so it is simply not there.
-        wanted = [record_id for record_id in ids if "\0" not in record_id]
-        found = self._call("POST", "records/get", {"ids": wanted, "vectors": True})
+        wanted = {"ids": possible_ids(ids), "vectors": True}
+        found = self._call("POST", "records/get", wanted)
         return [wire.record_from_wire(record) for record in found["records"]]
 
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
