@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from tests.conformance.suite import changes, query, record
+from tests.faults import tcp_proxy as latency
 from tests.plugins.tcp_proxy import TcpProxy
 from vectorstore.errors import ConfigurationError, DeadlineExceeded, StoreUnavailable
+from vectorstore.filters import Filter
 from vectorstore.postgres.index import ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
-from vectorstore.types import Answer
+from vectorstore.types import Answer, Query
 
 OpenStore = Callable[..., PostgresStore]
 
@@ -163,6 +167,46 @@ def test_a_short_deadline_does_not_stick_to_the_connection(postgres_store: OpenS
     store.search(query())
     store.search(query(timeout_ms=40))
     store.read(lambda connection: connection.execute("SELECT pg_sleep(0.2)"))
+
+
+@pytest.mark.parametrize("timeout_ms", [1e12, float("inf")])
+def test_a_deadline_beyond_all_clocks_is_none(postgres_store: OpenStore, timeout_ms: float) -> None:
+    """It is longer than the server's settings can count, and no failure of the store."""
+    store = postgres_store()
+    store.upsert([record("one")])
+    assert store.search(query(timeout_ms=timeout_ms)).hits
+    assert store.search(query(timeout_ms=timeout_ms, filter=Filter.of({"n": 1}))).hits == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, one: store.search(one),
+        lambda store, one: store.search(replace(one, filter=Filter.of({"all": True}))),
+        lambda store, one: store.search_many([one, replace(one, timeout_ms=None)]),
+        lambda store, one: store.search_many([replace(one, k=1)] * 65),
+    ],
+    ids=["plain", "filtered", "batch", "two batches"],
+)
+def test_one_deadline_holds_for_all_that_an_answer_takes(
+    postgres_store: OpenStore,
+    postgresql_dsn: str,
+    ask: Callable[[PostgresStore, Query], object],
+) -> None:
+    """The index gives fewer rows than wanted, so an exact scan follows, in what is left of the time."""
+    parts = conninfo.conninfo_to_dict(postgresql_dsn)
+    with latency.TcpProxy((str(parts["host"]), int(str(parts["port"])))) as slow:
+        dsn = postgresql_dsn.replace(f":{parts['port']}/", f":{slow.port}/")
+        store = postgres_store(dsn=dsn, pool_size_max=1, exact_rows_max=0)
+        store.upsert([record(f"r{n}", seed=n, metadata={"all": True}) for n in range(5)])
+        assert ensure_index(store)
+        # What is prepared on first use is prepared now.
+        for _ in range(8):
+            ask(store, query(timeout_ms=5_000))
+        slow.switch("slow", latency_ms=100)
+        # With its change of settings each of the two takes about 500 ms.
+        with pytest.raises(DeadlineExceeded):
+            ask(store, query(timeout_ms=700))
 
 
 def test_a_settings_change_and_the_query_are_one_round_trip(postgres_store: OpenStore) -> None:

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -17,11 +17,13 @@ from vectorstore.postgres.connection import BoundedConnection, Expired
 from vectorstore.postgres.failures import connect_failure, translated
 from vectorstore.postgres.settings import PostgresSettings
 
-__all__ = ["Pool", "connect"]
+__all__ = ["Deadline", "Pool", "connect"]
 
 T = TypeVar("T")
 
 _LIFETIME_S = 600.0
+# A day: neither poll() nor the server's settings can count as far as a caller can.
+_ALLOWED_MS_MAX = 86_400_000.0
 _SLICES_S = (0.02, 0.1)
 
 
@@ -36,6 +38,13 @@ def connect(settings: PostgresSettings, **options: Any) -> BoundedConnection:
         )
     except psycopg.Error as error:
         raise connect_failure(error, settings) from error
+
+
+class Deadline(NamedTuple):
+    """When a call must have ended (``time.monotonic()``), and how long it was allowed to take."""
+
+    at: float
+    allowed_ms: float
 
 
 class Pool:
@@ -75,23 +84,29 @@ class Pool:
         """Begin to connect, in the background."""
         self._pool.open()
 
+    def deadline(self, timeout_ms: float | None) -> Deadline:
+        """When a call that begins now must have ended. Default: after the statement timeout."""
+        allowed_ms = self._settings.statement_timeout_ms if timeout_ms is None else timeout_ms
+        allowed_ms = min(allowed_ms, _ALLOWED_MS_MAX)
+        return Deadline(time.monotonic() + allowed_ms / 1000.0, allowed_ms)
+
     def run(
-        self, operation: Callable[[BoundedConnection], T], timeout_ms: float | None = None
+        self,
+        operation: Callable[[BoundedConnection], T],
+        deadline: Deadline,
     ) -> T:
         """What ``operation`` returns on a connection of the pool.
 
-        Raises DeadlineExceeded when ``timeout_ms`` (default: the statement timeout) has passed,
-        StoreUnavailable when the server is away, and otherwise what :func:`translated` says.
+        Raises DeadlineExceeded when the ``deadline`` has passed, StoreUnavailable when the server is
+        away, and otherwise what :func:`translated` says.
         """
-        allowed_ms = self._settings.statement_timeout_ms if timeout_ms is None else timeout_ms
-        deadline = time.monotonic() + allowed_ms / 1000.0
         stale_max = self._settings.pool_size_max
         while True:
-            connection = self._checkout(deadline)
+            connection = self._checkout(deadline.at)
             try:
                 return operation(connection)
             except Expired as error:
-                raise self._expired(allowed_ms) from error
+                raise self._expired(deadline.allowed_ms) from error
             except psycopg.Error as error:
                 stale = connection.broken and connection.replies == 0
                 if not stale or stale_max == 0:

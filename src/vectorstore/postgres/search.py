@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
-from vectorstore.postgres.pool import Pool
+from vectorstore.postgres.pool import Deadline, Pool
 from vectorstore.postgres.queries import SCORES, Queries, clause_values, filter_parameters
 from vectorstore.postgres.schema import ServerFacts
 from vectorstore.postgres.session import pending_settings, send_settings
@@ -34,10 +34,10 @@ class VectorSearch:
         self._queries = queries
         self._pool = pool
 
-    def answer(self, query: Query, *, exact: bool) -> Answer:
+    def answer(self, query: Query, *, exact: bool, deadline: Deadline) -> Answer:
         """One answer; the shortest way for a query without a filter, which is what most are."""
         if query.filter is not None:
-            return self.answers([query], exact=exact)[0]
+            return self.answers([query], exact=exact, deadline=deadline)[0]
         settings = self._settings
         vector = query_vector(query, dimension=settings.dimension, metric=settings.metric)
         indexed = self.indexed and not exact
@@ -49,19 +49,18 @@ class VectorSearch:
                 return None
             return connection.fetch(text, (connection.vector_oid,), (vector_bytes(vector),))
 
-        rows = self._pool.run(fetch, query.timeout_ms)
+        rows = self._pool.run(fetch, deadline)
         if rows is None:
             # Settings and statement go in one round trip.
-            return self.answers([query], exact=exact)[0]
+            return self.answers([query], exact=exact, deadline=deadline)[0]
         answer = self._answer(rows)
         if indexed and len(answer.hits) < query.k:
             # The index gave up early (its scan is bounded), or there are no more rows.
-            return self.answer(query, exact=True)
+            return self.answer(query, exact=True, deadline=deadline)
         return answer
 
-    def answers(self, queries: Sequence[Query], *, exact: bool) -> list[Answer]:
-        """Answers in order, in one round trip; the shortest timeout holds for all of them."""
-        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
+    def answers(self, queries: Sequence[Query], *, exact: bool, deadline: Deadline) -> list[Answer]:
+        """Answers in order, in one round trip where the index gives enough rows."""
         vectors = [
             query_vector(query, dimension=self._settings.dimension, metric=self._settings.metric)
             for query in queries
@@ -82,12 +81,12 @@ class VectorSearch:
                 statements.append((text, {"vector": vector, **clause_values(clauses)}))
             return _fetch_all(connection, statements, changes)
 
-        results = self._pool.run(fetch, min(timeouts, default=None))
+        results = self._pool.run(fetch, deadline)
         answers = []
         for query, rows, was_exact in zip(queries, results, exactly, strict=True):
             answer = self._answer(rows)
             if len(answer.hits) < query.k and not was_exact:
-                answer = self.answer(query, exact=True)
+                answer = self.answer(query, exact=True, deadline=deadline)
             answers.append(answer)
         return answers
 

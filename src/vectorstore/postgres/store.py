@@ -96,18 +96,24 @@ class PostgresStore:
         return self.settings.metric
 
     def search(self, query: Query) -> Answer:
-        return self._search.answer(query, exact=False)
+        return self._search.answer(
+            query, exact=False, deadline=self._pool.deadline(query.timeout_ms)
+        )
 
     def search_exact(self, query: Query) -> Answer:
         """The true nearest rows, by a scan that no vector index can shorten."""
-        return self._search.answer(query, exact=True)
+        return self._search.answer(
+            query, exact=True, deadline=self._pool.deadline(query.timeout_ms)
+        )
 
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
         """Answers in order, pipelined on one connection; the shortest timeout holds for the batch."""
+        timeouts = [query.timeout_ms for query in queries if query.timeout_ms is not None]
+        deadline = self._pool.deadline(min(timeouts, default=None))
         answers: list[Answer] = []
         for start in range(0, len(queries), _PIPELINE_QUERIES_MAX):
             answers += self._search.answers(
-                queries[start : start + _PIPELINE_QUERIES_MAX], exact=False
+                queries[start : start + _PIPELINE_QUERIES_MAX], exact=False, deadline=deadline
             )
         return answers
 
@@ -218,11 +224,11 @@ class PostgresStore:
         incarnation = self._incarnation
         if incarnation is None or not self._advance_rows.takes(changes):
             return False
-        return self.read(
+        return self._run(
             lambda connection: self._advance_rows(
                 connection, changes, incarnation=incarnation, after_mark=after_mark
             ),
-            timeout_ms=timeout_ms,
+            timeout_ms,
         )
 
     def remember_mark(self, seq: int, mark: int | None) -> None:
@@ -288,22 +294,16 @@ class PostgresStore:
         """Run ``operation`` in one transaction; it is rolled back if it raises."""
 
         def in_transaction(connection: BoundedConnection) -> T:
-            self._refresh_session(connection)
             with connection.transaction():
                 return operation(connection)
 
-        return self._pool.run(in_transaction, timeout_ms)
+        return self._run(in_transaction, timeout_ms)
 
     def read(
         self, operation: Callable[[BoundedConnection], T], *, timeout_ms: float | None = None
     ) -> T:
         """Run reading statements on a pooled connection."""
-
-        def reading(connection: BoundedConnection) -> T:
-            self._refresh_session(connection)
-            return operation(connection)
-
-        return self._pool.run(reading, timeout_ms)
+        return self._run(operation, timeout_ms)
 
     def refresh_index(self) -> bool:
         """Look again whether there is a valid vector index; new connections do so by themselves."""
@@ -321,6 +321,17 @@ class PostgresStore:
         if changes:
             send_settings(connection, changes)
             connection.session.update(changes)
+
+    def _run(
+        self,
+        operation: Callable[[BoundedConnection], T],
+        timeout_ms: float | None,
+    ) -> T:
+        def running(connection: BoundedConnection) -> T:
+            self._refresh_session(connection)
+            return operation(connection)
+
+        return self._pool.run(running, self._pool.deadline(timeout_ms))
 
     def _rows(self, text: str, parameters: Any, timeout_ms: float | None = None) -> list[TupleRow]:
         def fetch(connection: BoundedConnection) -> list[TupleRow]:
