@@ -59,3 +59,22 @@ def test_a_poison_entry_halts_postgresql_alone(
         after = router.upsert([record("again")])
         until("the next write", lambda: operator.postgresql.look().applied_seq == after)
         assert isinstance(small_migration.verified(operator), Clean)
+
+
+def test_a_table_that_cannot_be_searched_is_met_by_faiss(
+    small_migration: SmallMigration, postgresql_dsn: str
+) -> None:
+    """A row of another length, from behind the router's back, is PostgreSQL's failure and not the
+    reader's."""
+    small_migration.filled()
+    small_migration.flipped()
+    table = small_migration.settings.postgresql.table
+    one = Query(record("r-1").embedding, k=1)
+    with small_migration.routed() as router:
+        until("PostgreSQL", lambda: router.search(one).store == "postgresql")
+        with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+            connection.execute(f"ALTER TABLE {table} ALTER COLUMN embedding TYPE vector")
+            connection.execute(f"UPDATE {table} SET embedding = '[1,2,3]' WHERE id = 'r-2'")
+        for _ in range(20):
+            answer = router.search(one)
+            assert (answer.store, answer.hits[0].id) == ("faiss", "r-1")

@@ -13,7 +13,13 @@ import psycopg
 import pytest
 
 from tests.conformance.suite import DIMENSION, changes, query, record
-from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
+from vectorstore.errors import (
+    ConfigurationError,
+    InvalidInput,
+    StoreCorrupt,
+    StoreUnavailable,
+    Unsupported,
+)
 from vectorstore.filters import Filter
 from vectorstore.postgres.index import BuildProgress, drop_index, ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
@@ -338,6 +344,33 @@ def test_a_failed_batch_leaves_rows_and_cursor_together(postgres_store: OpenStor
         store.apply([*good, poison])
     assert (store.applied_seq(), store.count()) == (0, 0)
     assert store.apply([*good, bad]) == 3
+
+
+def test_what_an_altered_table_holds_is_not_the_callers_mistake(
+    postgres_store: OpenStore, postgresql_dsn: str
+) -> None:
+    """A row that cannot be compared fails the store, for every caller; what cannot be written is told
+    to the one who writes it."""
+    store = postgres_store()
+    store.upsert([record("one")])
+    table = store.settings.table
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {table} ALTER COLUMN embedding TYPE vector")
+        connection.execute(
+            f"INSERT INTO {table} (id, seq, embedding, text, metadata) "
+            "VALUES ('odd', 0, '[1,2,3]', '', '{}')"
+        )
+        connection.execute(f"ALTER TABLE {table} ALTER COLUMN text TYPE varchar(20)")
+    for ask in (
+        lambda: store.search(query()),
+        lambda: store.search(query(filter=Filter.of({}))),
+        lambda: store.search_exact(query()),
+        lambda: store.search_many([query()]),
+    ):
+        with pytest.raises(StoreCorrupt, match=r"different vector dimensions.*backfill"):
+            ask()
+    with pytest.raises(InvalidInput, match="too long"):
+        store.upsert([record("long", text="longer than the column allows")])
 
 
 def test_the_index_is_built_above_the_row_count_only(postgres_store: OpenStore) -> None:

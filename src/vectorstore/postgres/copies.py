@@ -90,7 +90,7 @@ def replace_rows(store: PostgresStore, path: Path, *, cursor: Cursor, rows: int)
                 )
             connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(store.names.table))
         except psycopg.Error as error:
-            raise translated(error, store.settings) from error
+            raise translated(error, store.settings, writing=True) from error
     ensure_index(store)
 
 

@@ -46,8 +46,14 @@ def connect_failure(error: psycopg.Error, settings: PostgresSettings) -> VectorS
     return StoreUnavailable(f"PostgreSQL at {where} cannot be reached: {message}")
 
 
-def translated(error: psycopg.Error, settings: PostgresSettings) -> VectorStoreError:
-    """The error to raise instead of ``error``, to be chained to it."""
+def translated(
+    error: psycopg.Error, settings: PostgresSettings, *, writing: bool = False
+) -> VectorStoreError:
+    """The error to raise instead of ``error``, to be chained to it.
+
+    ``writing``: a value that is refused is the fault of what was to be written. In a question, which is
+    checked before it is sent, it is the fault of what the table holds.
+    """
     message = scrub(str(error), settings.dsn)
     where = f"table {settings.table} at {settings.dsn_masked}"
     match error:
@@ -72,8 +78,13 @@ def translated(error: psycopg.Error, settings: PostgresSettings) -> VectorStoreE
             )
         case errors.DataCorrupted() | errors.IndexCorrupted():
             return StoreCorrupt(f"PostgreSQL reports damaged data ({where}): {message}")
-        case psycopg.DataError():
+        case psycopg.DataError() if writing:
             return InvalidInput(f"PostgreSQL refused a value ({where}): {message}")
+        case psycopg.DataError():
+            return StoreCorrupt(
+                f"the table holds what this program did not write ({where}): {message}. Was it altered? "
+                "Fill it anew by `shadow backfill`, into another table if its columns were changed"
+            )
         case psycopg.ProgrammingError() | psycopg.NotSupportedError():
             return VectorStoreError(f"PostgreSQL refused a statement ({where}): {message}")
         case _:

@@ -94,11 +94,13 @@ class Pool:
         self,
         operation: Callable[[BoundedConnection], T],
         deadline: Deadline,
+        *,
+        writing: bool = False,
     ) -> T:
         """What ``operation`` returns on a connection of the pool.
 
         Raises DeadlineExceeded when the ``deadline`` has passed, StoreUnavailable when the server is
-        away, and otherwise what :func:`translated` says.
+        away, and otherwise what :func:`translated` says of one that is ``writing`` or not.
         """
         stale_max = self._settings.pool_size_max
         while True:
@@ -110,7 +112,7 @@ class Pool:
             except psycopg.Error as error:
                 stale = connection.broken and connection.replies == 0
                 if not stale or stale_max == 0:
-                    raise translated(error, self._settings) from error
+                    raise translated(error, self._settings, writing=writing) from error
                 stale_max -= 1
             finally:
                 self._give_back(connection)

@@ -229,6 +229,7 @@ class PostgresStore:
                 connection, changes, incarnation=incarnation, after_mark=after_mark
             ),
             timeout_ms,
+            writing=True,
         )
 
     def remember_mark(self, seq: int, mark: int | None) -> None:
@@ -297,13 +298,13 @@ class PostgresStore:
             with connection.transaction():
                 return operation(connection)
 
-        return self._run(in_transaction, timeout_ms)
+        return self._run(in_transaction, timeout_ms, writing=True)
 
     def read(
         self, operation: Callable[[BoundedConnection], T], *, timeout_ms: float | None = None
     ) -> T:
         """Run reading statements on a pooled connection."""
-        return self._run(operation, timeout_ms)
+        return self._run(operation, timeout_ms, writing=False)
 
     def refresh_index(self) -> bool:
         """Look again whether there is a valid vector index; new connections do so by themselves."""
@@ -326,12 +327,14 @@ class PostgresStore:
         self,
         operation: Callable[[BoundedConnection], T],
         timeout_ms: float | None,
+        *,
+        writing: bool,
     ) -> T:
         def running(connection: BoundedConnection) -> T:
             self._refresh_session(connection)
             return operation(connection)
 
-        return self._pool.run(running, self._pool.deadline(timeout_ms))
+        return self._pool.run(running, self._pool.deadline(timeout_ms), writing=writing)
 
     def _rows(self, text: str, parameters: Any, timeout_ms: float | None = None) -> list[TupleRow]:
         def fetch(connection: BoundedConnection) -> list[TupleRow]:
