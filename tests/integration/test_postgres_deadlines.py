@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
@@ -17,12 +18,20 @@ from tests.plugins.tcp_proxy import TcpProxy
 from vectorstore.errors import ConfigurationError, DeadlineExceeded, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.postgres.index import ensure_index
-from vectorstore.postgres.loading import begin_load, finish_load
+from vectorstore.postgres.loading import begin_load, finish_load, load_block
+from vectorstore.postgres.pool import connect
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Answer, Query
 
 OpenStore = Callable[..., PostgresStore]
+
+
+SHORT = (
+    "statement_timeout=150",
+    "lock_timeout=150",
+    "idle_in_transaction_session_timeout=150",
+)
 
 
 @pytest.fixture
@@ -209,6 +218,37 @@ def test_one_deadline_holds_for_all_that_an_answer_takes(
             ask(store, query(timeout_ms=700))
 
 
+def test_the_accounts_own_timeouts_do_not_end_long_work(
+    postgres_store: OpenStore, postgresql_dsn: str
+) -> None:
+    """An index is built for as long as it takes, whatever role or database allow by default."""
+    store = postgres_store(dsn=with_defaults(postgresql_dsn, *SHORT), exact_rows_max=0)
+    begin_load(store, incarnation="j", snapshot_id="s", seq=0)
+    rows = [record(f"r{n:04d}", seed=n) for n in range(4_000)]
+    load_block(store, rows, position_start=0, position_end=len(rows))
+    finish_load(store, rows=len(rows))
+    assert store.describe()["index_kind"] == "hnsw"
+    with connect(store.settings) as connection:
+        for name in SHORT:
+            shown = connection.execute(f"SHOW {name.split('=')[0]}").fetchone()
+            assert shown == ("0",), name
+
+
+def test_a_write_waits_for_a_lock_until_its_own_deadline(
+    postgres_store: OpenStore, postgresql_dsn: str
+) -> None:
+    """Not until the account's: whoever writes waits for those who write."""
+    store = postgres_store(dsn=with_defaults(postgresql_dsn, *SHORT))
+    store.upsert([record("one")])
+    with psycopg.connect(postgresql_dsn) as other, ThreadPoolExecutor(1) as thread:
+        other.execute(f"SELECT FROM {store.settings.table}_cursor FOR UPDATE")
+        written = thread.submit(store.upsert, [record("two")])
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.4)
+        other.rollback()
+        assert written.result(timeout=10) == 2
+
+
 def test_a_settings_change_and_the_query_are_one_round_trip(postgres_store: OpenStore) -> None:
     """A larger k widens ef_search for its own query only, in the same exchange."""
     store = postgres_store(pool_size_max=1, exact_rows_max=0, ef_search=50)
@@ -236,6 +276,11 @@ def test_an_unreachable_server_is_named(postgresql_dsn: str) -> None:
             PostgresSettings(dsn="postgresql://me:hidden@127.0.0.1:1/db", dimension=8)
         )
     assert "hidden" not in str(caught.value)
+
+
+def with_defaults(dsn: str, *settings: str) -> str:
+    """The DSN of an account whose sessions begin with these settings."""
+    return f"{dsn}?{urlencode({'options': ' '.join(f'-c {one}' for one in settings)}, quote_via=quote)}"
 
 
 def eventually(call: Callable[[], Answer], timeout_s: float = 10.0) -> Answer:

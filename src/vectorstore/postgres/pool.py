@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from vectorstore.errors import DeadlineExceeded, StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection, Expired
 from vectorstore.postgres.failures import connect_failure, translated
+from vectorstore.postgres.session import start_long_session
 from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["Deadline", "Pool", "connect"]
@@ -33,11 +34,17 @@ def connect(settings: PostgresSettings, **options: Any) -> BoundedConnection:
     Raises what :func:`connect_failure` makes of the driver's error.
     """
     try:
-        return BoundedConnection.connect(
+        connection = BoundedConnection.connect(
             settings.dsn, autocommit=True, **{**_connect_options(settings), **options}
         )
+        try:
+            start_long_session(connection)
+        except psycopg.Error:
+            connection.close()
+            raise
     except psycopg.Error as error:
         raise connect_failure(error, settings) from error
+    return connection
 
 
 class Deadline(NamedTuple):

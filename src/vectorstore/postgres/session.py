@@ -10,7 +10,23 @@ from vectorstore.postgres.schema import ServerFacts
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.wire import register_vectors
 
-__all__ = ["pending_settings", "send_settings", "server_timeout_ms", "start_session"]
+__all__ = [
+    "pending_settings",
+    "send_settings",
+    "server_timeout_ms",
+    "start_long_session",
+    "start_session",
+]
+
+
+def start_long_session(connection: BoundedConnection) -> None:
+    """Make a connection ready for work that takes as long as it takes."""
+    commands = [
+        *_own_defaults(connection),
+        "SET statement_timeout = 0",
+        "SET idle_in_transaction_session_timeout = 0",
+    ]
+    connection.execute("; ".join(commands).encode())
 
 
 def start_session(
@@ -22,6 +38,7 @@ def start_session(
     """
     timeout_ms = server_timeout_ms(settings.statement_timeout_ms)
     commands = [
+        *_own_defaults(connection),
         "SET synchronous_commit = on",
         "SET jit = off",
         # A query touches few pages of an HNSW graph, and they are cached: with the default of 4 the
@@ -42,6 +59,17 @@ def start_session(
     }
     vector = register_vectors(connection)
     connection.vector_oid, connection.vector_array_oid = vector.oid, vector.array_oid
+
+
+def _own_defaults(connection: BoundedConnection) -> list[str]:
+    """What no session may inherit from its role or database: it would fail there what is right here.
+
+    Writers wait for each other's locks; how long they may wait is for the caller's deadline to say.
+    """
+    commands = ["SET lock_timeout = 0"]
+    if connection.info.server_version >= 170_000:
+        commands.append("SET transaction_timeout = 0")
+    return commands
 
 
 def server_timeout_ms(allowed_ms: float) -> int:
