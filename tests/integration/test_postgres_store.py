@@ -194,14 +194,19 @@ def test_a_detached_table_needs_a_load(postgres_store: OpenStore) -> None:
     assert store.apply(changes("a", "b")) == 2
 
 
+@pytest.mark.parametrize(
+    "isolation", ["read%5C%20committed", "repeatable%5C%20read", "serializable"]
+)
 def test_appliers_at_once_apply_each_entry_once(
-    postgres_store: OpenStore, fresh_table: str
+    postgres_store: OpenStore, fresh_table: str, postgresql_dsn: str, isolation: str
 ) -> None:
     """Several processes offer stretches that overlap or begin right where the table stands, with
-    deletes and without; each entry takes effect once."""
-    stores = [following(postgres_store, table=fresh_table)]
+    deletes and without; each entry takes effect once, and whatever isolation role or database have by
+    default, none of them fails."""
+    dsn = f"{postgresql_dsn}?options=-c%20default_transaction_isolation%3D{isolation}"
+    stores = [following(postgres_store, table=fresh_table, dsn=dsn)]
     for _ in range(3):
-        stores.append(postgres_store(table=fresh_table))
+        stores.append(postgres_store(table=fresh_table, dsn=dsn))
         stores[-1].bind("j")
     marks = [f"{'-' if n % 3 == 2 else ''}id{n % 7}" for n in range(120)]
     journal = changes(*marks)

@@ -64,9 +64,10 @@ def start_session(
 def _own_defaults(connection: BoundedConnection) -> list[str]:
     """What no session may inherit from its role or database: it would fail there what is right here.
 
-    Writers wait for each other's locks; how long they may wait is for the caller's deadline to say.
+    Writers wait for each other's locks and then read what the other one committed; how long they may wait
+    is for the caller's deadline to say.
     """
-    commands = ["SET lock_timeout = 0"]
+    commands = ["SET default_transaction_isolation = 'read committed'", "SET lock_timeout = 0"]
     if connection.info.server_version >= 170_000:
         commands.append("SET transaction_timeout = 0")
     return commands
