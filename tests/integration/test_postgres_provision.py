@@ -46,6 +46,26 @@ def test_the_dsn_that_comes_back_works(postgresql_dsn: str, schema: str | None) 
 
 
 @pytest.mark.usefixtures("cleanup")
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_does_not_hold_every_text_is_refused(
+    postgresql_dsn: str, encoding: str
+) -> None:
+    """Before anything is made in it: its first text beyond the encoding would stop the applier."""
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE \"farm data\" ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        )
+    dsn = postgresql_dsn.rsplit("/", 1)[0] + "/farm%20data"
+    with pytest.raises(ConfigurationError, match=f"{encoding}.*TEMPLATE template0"):
+        PostgresStore.open(PostgresSettings(dsn=dsn, dimension=8))
+    with pytest.raises(ConfigurationError, match=encoding):
+        provision(postgresql_dsn, role="bot role", database="farm data")
+    with psycopg.connect(dsn) as connection:
+        made = connection.execute("SELECT FROM pg_extension WHERE extname = 'vector'").fetchall()
+        assert made == []
+
+
+@pytest.mark.usefixtures("cleanup")
 def test_too_few_rights_are_explained(postgresql_dsn: str) -> None:
     """An ordinary role is told what the administrator needs, without a password in the text."""
     with psycopg.connect(postgresql_dsn, autocommit=True) as connection:

@@ -14,6 +14,7 @@ from vectorstore.errors import ConfigurationError
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.dsn import check_dsn, scrub
 from vectorstore.postgres.pool import connect
+from vectorstore.postgres.schema import require_utf8
 from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["provision"]
@@ -31,8 +32,8 @@ def provision(
 
     The role gets a new generated password each time, unless ``password`` is given; it owns the
     database, and the schema if one is named (which then comes first in the role's search path).
-    Raises ConfigurationError for missing rights or a server without pgvector, StoreUnavailable if the
-    server cannot be reached.
+    Raises ConfigurationError for missing rights, a server without pgvector or a database of that name
+    in another encoding than UTF8, StoreUnavailable if the server cannot be reached.
     """
     secret = password or secrets.token_urlsafe(24)
     settings = PostgresSettings(dsn=check_dsn(admin_dsn), dimension=1)
@@ -42,6 +43,7 @@ def provision(
             _make_role(admin, role, secret)
             _make_database(admin, database, role)
         with connect(replace(settings, dsn=_with(admin_dsn, dbname=database))) as admin:
+            require_utf8(admin)
             _make_extension_and_schema(admin, role, database, schema)
     except psycopg.Error as error:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from vectorstore.errors import ConfigurationError
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.settings import PostgresSettings
 
-__all__ = ["Names", "ServerFacts", "prepare_schema"]
+__all__ = ["Names", "ServerFacts", "prepare_schema", "require_utf8"]
 
 SERVER_MAJOR_MIN = 14
 PGVECTOR_MIN = (0, 7)
@@ -71,12 +71,24 @@ def prepare_schema(connection: BoundedConnection, settings: PostgresSettings) ->
         raise ConfigurationError(
             f"the server is PostgreSQL {major}; {SERVER_MAJOR_MIN} or newer is needed"
         )
+    require_utf8(connection)
     facts = ServerFacts(
         major, connection.info.parameter_status("server_version") or "", _pgvector(connection)
     )
     _migrate(connection, settings)
     _check_tables(connection, settings)
     return facts
+
+
+def require_utf8(connection: BoundedConnection) -> None:
+    """Raise ConfigurationError unless the database holds every character."""
+    encoding = _value(connection, "SHOW server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"the database {connection.info.dbname} has the encoding {encoding}, which cannot hold every "
+            "text: make one by CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0, or let "
+            "`shadow init` make one"
+        )
 
 
 def _pgvector(connection: BoundedConnection) -> tuple[int, ...]:
