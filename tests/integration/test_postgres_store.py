@@ -378,6 +378,20 @@ def test_what_an_altered_table_holds_is_not_the_callers_mistake(
         store.upsert([record("long", text="longer than the column allows")])
 
 
+def test_a_server_that_takes_no_writes_says_so(
+    postgres_store: OpenStore, fresh_table: str, postgresql_dsn: str
+) -> None:
+    """A standby, or one that was set so: it may pass, so it is no mistake in the settings, and nothing
+    here overrides it."""
+    postgres_store(table=fresh_table).upsert([record("one")])
+    read_only = f"{postgresql_dsn}?options=-c%20default_transaction_read_only%3Don"
+    store = postgres_store(table=fresh_table, dsn=read_only)
+    assert store.search(query()).hits
+    for write in (lambda: store.upsert([record("two")]), lambda: postgres_store(dsn=read_only)):
+        with pytest.raises(StoreUnavailable, match=r"takes no writes.*standby"):
+            write()
+
+
 def test_the_index_is_built_above_the_row_count_only(postgres_store: OpenStore) -> None:
     """Up to exact_rows_max there is none; above, one that fits the metric, reported while it grows."""
     small = postgres_store(exact_rows_max=200)

@@ -61,6 +61,11 @@ def translated(
             return DeadlineExceeded(
                 f"PostgreSQL did not finish in the time allowed ({where}): {message}"
             )
+        case errors.ReadOnlySqlTransaction():
+            return StoreUnavailable(
+                f"PostgreSQL takes no writes ({where}): {message}. It is a standby, or role, database or "
+                "server have default_transaction_read_only, as when a disk is full"
+            )
         case errors.InsufficientPrivilege():
             return ConfigurationError(
                 f"the PostgreSQL role may not do this ({where}): {message}. Grant it, or let "
