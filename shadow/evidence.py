@@ -110,7 +110,10 @@ class EvidenceBook(EvidenceView):
         return era
 
     def tally(self, era: int, judged: str, **more: int) -> None:
-        """Add to this process's tally: offered, sampled, dropped, issued, resolved."""
+        """Add to this process's tally: offered, sampled, dropped, issued, resolved.
+
+        A process issues one batch at a time: what it issued before and has not resolved will never be.
+        """
         with self._transaction() as connection:
             self._tally(connection, era, judged, more)
 
@@ -121,11 +124,13 @@ class EvidenceBook(EvidenceView):
             more.get(name, 0) for name in ("offered", "sampled", "dropped", "issued", "resolved")
         ]
         connection.execute(
-            "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO tallies (process, era, judged, offered, sampled, dropped, issued, resolved,"
+            " under_way, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " offered = offered + excluded.offered, sampled = sampled + excluded.sampled,"
             " dropped = dropped + excluded.dropped, issued = issued + excluded.issued,"
-            " resolved = resolved + excluded.resolved, seen_at = excluded.seen_at",
-            (self._process, era, judged, *values, self._clock()),
+            " resolved = resolved + excluded.resolved, under_way = excluded.under_way,"
+            " seen_at = excluded.seen_at",
+            (self._process, era, judged, *values, more.get("issued", 0), self._clock()),
         )
 
     def record(

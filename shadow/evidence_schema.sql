@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS eras (
 );
 
 -- One row per process that mirrors: what it took from its queue (issued) and what it finished
--- (resolved). The difference in a process that is gone was lost, and counts as misses.
+-- (resolved). The difference was lost, and counts as misses, but for the batch that a process which was
+-- seen just now has at hand (under_way).
 CREATE TABLE IF NOT EXISTS tallies (
     process  TEXT NOT NULL,
     era      INTEGER NOT NULL,
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS tallies (
     issued   INTEGER NOT NULL DEFAULT 0,
     resolved INTEGER NOT NULL DEFAULT 0,
     seen_at  REAL NOT NULL,
+    under_way INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (process, era, judged)
 ) WITHOUT ROWID;
 

@@ -36,6 +36,8 @@ BUSY_TIMEOUT_S = 10.0
 UNDER_WAY_S = 5.0
 _BUCKET_BASE = math.log(1.02)
 TIMEOUT_BUCKET = 10_000
+# Table, column and type of what was not in the first files.
+COLUMNS_ADDED = (("tallies", "under_way", "INTEGER NOT NULL DEFAULT 0"),)
 
 
 def latency_bucket(ms: float) -> int:
@@ -120,6 +122,28 @@ class EvidenceView:
         schema = (files("shadow") / "evidence_schema.sql").read_text(encoding="utf-8")
         with self._lock:
             self._connection.executescript(schema)
+            self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Give a file of an earlier version what its tables lack."""
+        missing = [one for one in COLUMNS_ADDED if not self._has(*one[:2])]
+        if not missing:
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            for table, column, kind in missing:
+                # Another process may have done so meanwhile.
+                if not self._has(table, column):
+                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _has(self, table: str, column: str) -> bool:
+        found = self._connection.execute(f"PRAGMA table_info({table})").fetchall()
+        return column in [row[1] for row in found]
 
     def close(self) -> None:
         """Close the file; what was recorded stays."""
@@ -159,16 +183,19 @@ class EvidenceView:
     def total(self, era: int, judged: str) -> Tally:
         """The tally over all processes.
 
-        What a process took from its queue and has not finished is under way for ``UNDER_WAY_S``; after
-        that it counts as lost, and so as missed: it may have died with its process. If it is finished
-        later after all, it is counted as what it was.
+        The batch that a process has at hand is under way for ``UNDER_WAY_S``. After that it counts as
+        lost, and so as missed: it may have died with its process. If it is finished later after all, it
+        is counted as what it was. An earlier batch that was not finished failed, and is lost at once.
         """
         rows = self._rows(
             "SELECT coalesce(sum(offered), 0), coalesce(sum(sampled), 0), coalesce(sum(dropped), 0),"
             " coalesce(sum(resolved), 0),"
-            " coalesce(sum(CASE WHEN seen_at < ? THEN issued - resolved ELSE 0 END), 0)"
+            # Whatever was sampled is dropped, resolved, under way or lost. The clock may be set back.
+            " coalesce(sum(max(0, max(issued, sampled - dropped) - resolved"
+            " - CASE WHEN abs(? - seen_at) <= ? THEN under_way ELSE 0 END)), 0)"
             " FROM tallies WHERE era = ? AND judged = ?",
-            self._clock() - UNDER_WAY_S,
+            self._clock(),
+            UNDER_WAY_S,
             era,
             judged,
         )

@@ -2,7 +2,8 @@
 
 The reader pays for a draw, a copy of the vector and an append to a queue that never blocks. One thread
 takes observations in order, in small batches; what it takes is written down before it is worked on, so
-that what dies with a process is counted as missed. A full queue drops, and counts what it drops.
+that what fails, or dies with its process, is counted as missed. A full queue drops, and counts what it
+drops; so does a thread that cannot write down what it took.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +34,8 @@ __all__ = ["Mirror", "Observation"]
 BATCH_MAX = 16
 # One wake-up and one transaction for the queries of a moment: each wake-up contends with the readers.
 GATHER_S = 0.25
+# What could not be told is told with the next batch, or after this time if none comes.
+TELL_AGAIN_S = 1.0
 
 log = EventLog()
 
@@ -85,9 +89,9 @@ class Mirror:
         self._queue: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
         self._share = 1.0
         self._offered = 0
-        self._sampled = 0
-        self._dropped = 0
-        self._told = (0, 0, 0)
+        self._offered_told = 0
+        # Not told yet, by the store that they were to judge.
+        self._dropped = Counter({FAISS: 0, POSTGRESQL: 0})
         self._counting = threading.Lock()
         self._begun = False
         self._stopping = False
@@ -151,16 +155,18 @@ class Mirror:
         self._put(Observation(route, _copied(query), failed, None, math.inf, 0, time.time()))
 
     def _put(self, observation: Observation) -> None:
-        # Held for two additions: a count that two readers make at once must not lose one of them.
+        if self._queue.qsize() >= self._settings.queue_size_max:
+            self._drop([observation.judged])
+            return
+        self._idle.clear()
+        self._queue.put(observation)
+        if self._queue.qsize() >= BATCH_MAX and not self._gathered.is_set():
+            self._gathered.set()
+
+    def _drop(self, judged: Iterable[str]) -> None:
+        # Held for an addition: a count that two readers make at once must not lose one of them.
         with self._counting:
-            self._sampled += 1
-            full = self._queue.qsize() >= self._settings.queue_size_max
-            self._dropped += full
-        if not full:
-            self._idle.clear()
-            self._queue.put(observation)
-            if self._queue.qsize() >= BATCH_MAX and not self._gathered.is_set():
-                self._gathered.set()
+            self._dropped.update(judged)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything offered has been recorded; false if that took too long."""
@@ -174,8 +180,17 @@ class Mirror:
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(self._settings.timeout_ms / 1e3 + 1.0)
-        # What is still queued after that has no place to be recorded any more.
+        # What is still queued after that has no place to be recorded any more: it was dropped.
         self._abandoned = True
+        with suppress(queue.Empty):
+            while True:
+                if (left := self._queue.get_nowait()) is not None:
+                    self._drop([left.judged])
+        if any(self._dropped.values()):
+            try:
+                self._issue([])
+            except Exception as error:  # noqa: BLE001 - evidence may be lost, closing goes on
+                log.error("mirror_failed", error=f"{type(error).__name__}: {error}")
 
     def _run(self) -> None:
         budget = Budget(self._settings.cpu_share_max, self._asking)
@@ -183,7 +198,7 @@ class Mirror:
             batch, stop = self._take()
             if self._abandoned:
                 return
-            if batch:
+            if batch or any(self._dropped.values()):
                 try:
                     self._work(batch)
                 except Exception as error:  # noqa: BLE001 - evidence may be lost, the thread may not
@@ -199,7 +214,10 @@ class Mirror:
                 self._asking.start()
 
     def _take(self) -> tuple[list[Observation], bool]:
-        first = self._queue.get()
+        try:
+            first = self._queue.get(timeout=TELL_AGAIN_S if any(self._dropped.values()) else None)
+        except queue.Empty:
+            return [], False
         if first is None:
             return [], True
         if self._queue.qsize() < BATCH_MAX - 1 and not self._stopping:
@@ -217,19 +235,9 @@ class Mirror:
         return batch, False
 
     def _work(self, batch: list[Observation]) -> None:
-        era = self._era()
-        # A batch may straddle a flip: each observation is issued to the store that it judges.
-        first = batch[0].judged
-        issued = Counter(observation.judged for observation in batch)
-        counted = (self._offered, self._sampled, self._dropped)
-        more = [now - before for now, before in zip(counted, self._told, strict=True)]
-        self._evidence.tally(
-            era, first, offered=more[0], sampled=more[1], dropped=more[2], issued=issued.pop(first)
-        )
-        # Only now: what could not be written down is told with the next batch.
-        self._told = counted
-        for judged, n in issued.items():
-            self._evidence.tally(era, judged, issued=n)
+        era = self._issue(batch)
+        if not batch:
+            return
         results = self._judge(batch)
         self._shadow_answers = all(one.figures.get("success", 1.0) > 0.0 for one in results)
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
@@ -237,6 +245,38 @@ class Mirror:
         self._tell(era, results)
         if self._keep is not None:
             self._keep([observation.query for observation in batch])
+
+    def _issue(self, batch: Sequence[Observation]) -> int:
+        """Write down what is about to be worked on and what was dropped; return the era of both.
+
+        What cannot be written down is not worked on: it is dropped, and told when that is possible.
+        """
+        # A batch may straddle a flip: each observation is issued to the store that it judges.
+        untold = Counter(observation.judged for observation in batch)
+        try:
+            era = self._era()
+            for judged in dict.fromkeys((*untold, POSTGRESQL, FAISS)):
+                issued, dropped = untold[judged], self._dropped[judged]
+                if not issued and not dropped:
+                    continue
+                offered = self._offered - self._offered_told
+                self._evidence.tally(
+                    era,
+                    judged,
+                    offered=offered,
+                    sampled=issued + dropped,
+                    dropped=dropped,
+                    issued=issued,
+                )
+                # Only now: what could not be written down is told with the next batch.
+                self._offered_told += offered
+                with self._counting:
+                    self._dropped[judged] -= dropped
+                del untold[judged]
+        except BaseException:
+            self._drop(untold.elements())
+            raise
+        return era
 
     def _tell(self, era: int, results: Sequence[Observed]) -> None:
         if self._settings.events == "each":

@@ -277,8 +277,16 @@ def sampling(report: ParityReport) -> Table:
         ("Sampled", found.sampled, "drawn for mirroring before they ran"),
         ("Compared", found.compared, "both answers compared"),
         ("Distinct", found.distinct, "different queries among them"),
-        ("Dropped", found.dropped, "the mirror's queue was full; counted as misses"),
-        ("Lost", found.lost, "never resolved, as when a process ended; counted as misses"),
+        (
+            "Dropped",
+            found.dropped,
+            "the mirror's queue was full, or the evidence could not be written; counted as misses",
+        ),
+        (
+            "Lost",
+            found.lost,
+            "never resolved, as when a process ended or a batch failed; counted as misses",
+        ),
         ("Replayed", found.replayed, "replayed or synthetic; kept apart from this evidence"),
     )
     return Table(
