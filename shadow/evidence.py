@@ -14,7 +14,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shadow.core.change_detector import CusumState, step
@@ -281,9 +281,9 @@ class EvidenceBook(EvidenceView):
         """Keep what a verify found."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT INTO verifications (at, state, rows, differing, method, detail)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (found.at, found.state, found.rows, found.differing, found.method, found.detail),
+                "INSERT INTO verifications (at, state, rows, differing, method, detail, copy)"
+                " VALUES (:at, :state, :rows, :differing, :method, :detail, :copy)",
+                asdict(found),
             )
 
 

@@ -111,6 +111,7 @@ CREATE TABLE IF NOT EXISTS watches (
     PRIMARY KEY (era, figure)
 ) WITHOUT ROWID;
 
+-- `copy` is what was verified (shadow/writes/copies.py): nothing is said of any other.
 CREATE TABLE IF NOT EXISTS verifications (
     id        INTEGER PRIMARY KEY,
     at        REAL NOT NULL,
@@ -118,5 +119,6 @@ CREATE TABLE IF NOT EXISTS verifications (
     rows      INTEGER NOT NULL,
     differing INTEGER NOT NULL,
     method    TEXT NOT NULL,
-    detail    TEXT NOT NULL
+    detail    TEXT NOT NULL,
+    copy      TEXT NOT NULL DEFAULT ''
 );

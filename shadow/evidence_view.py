@@ -37,7 +37,10 @@ UNDER_WAY_S = 5.0
 _BUCKET_BASE = math.log(1.02)
 TIMEOUT_BUCKET = 10_000
 # Table, column and type of what was not in the first files.
-COLUMNS_ADDED = (("tallies", "under_way", "INTEGER NOT NULL DEFAULT 0"),)
+COLUMNS_ADDED = (
+    ("tallies", "under_way", "INTEGER NOT NULL DEFAULT 0"),
+    ("verifications", "copy", "TEXT NOT NULL DEFAULT ''"),
+)
 
 
 def latency_bucket(ms: float) -> int:
@@ -95,7 +98,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What the last verify found: ``clean``, ``differs`` or ``could not check``."""
+    """What a verify found: ``clean``, ``differs`` or ``could not check``; ``copy``: of which copy."""
 
     at: float
     state: str
@@ -103,6 +106,7 @@ class Verification:
     differing: int
     method: str
     detail: str
+    copy: str = ""
 
 
 class EvidenceView:
@@ -263,10 +267,11 @@ class EvidenceView:
         )
         return str(rows[0][0]) if rows else None
 
-    def verification(self) -> Verification | None:
-        """What the last verify found."""
+    def verification(self, copy: str) -> Verification | None:
+        """What the last verify of this copy found."""
         rows = self._rows(
-            "SELECT at, state, rows, differing, method, detail FROM verifications"
-            " ORDER BY id DESC LIMIT 1"
+            "SELECT at, state, rows, differing, method, detail, copy FROM verifications"
+            " WHERE copy = ? ORDER BY id DESC LIMIT 1",
+            copy,
         )
         return Verification(*rows[0]) if rows else None

@@ -37,7 +37,7 @@ def finalize(migration: Migration, *, who: str, why: str) -> Path:
             f"the phase is {route.phase.value}: only a migration that PostgreSQL answers for can be "
             "final; `shadow cutover` first"
         )
-    found = migration.evidence.verification()
+    found = migration.verification()
     recent_s = migration.settings.gate.verify_age_s_max
     if found is None or found.state != "clean" or time.time() - found.at > recent_s:
         raise CutoverRefused("there is no recent clean verify: run `shadow verify` first")

@@ -17,11 +17,12 @@ from shadow.cutover import Cutover
 from shadow.eras import open_era, settings_of_answers
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
-from shadow.evidence_view import Era
+from shadow.evidence_view import Era, Verification
 from shadow.lag import LagClock
 from shadow.process_lock import process_lock
 from shadow.routes import RouteBook
 from shadow.verdict import VerdictDesk
+from shadow.writes.copies import copy_of
 from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
@@ -74,6 +75,14 @@ class Migration:
         )
         follower.follow()
         return follower
+
+    def copy(self) -> str:
+        """Which copy PostgreSQL holds now: a verify of another says nothing of it."""
+        return copy_of(self.directory, self.journal.incarnation, self.settings.postgresql)
+
+    def verification(self) -> Verification | None:
+        """What the last verify of the copy that PostgreSQL holds now found."""
+        return self.evidence.verification(self.copy())
 
     def look_at_era(self, faiss: FaissStore) -> Era:
         """The era of the live settings of both stores; opens a new one if they have changed.
@@ -157,6 +166,7 @@ def open_migration(
         postgresql_seq=lambda: (
             None if postgresql.standing.state == "empty" else postgresql.standing.applied_seq
         ),
+        copy=lambda: copy_of(directory, journal.incarnation, settings.postgresql),
         settings=settings.gate,
         staleness_ms_max=settings.router.staleness_ms_max,
     )

@@ -31,7 +31,7 @@ def status(
     era = migration.evidence.era()
     number = 0 if era is None else era.number
     tally = migration.evidence.total(number, POSTGRESQL)
-    found = migration.evidence.verification()
+    found = migration.verification()
     head, usage = migration.lag.refresh(), migration.journal.usage()
     age_ms = migration.lag.oldest_unapplied_ms(standing.applied_seq)
     return {

@@ -67,7 +67,7 @@ class Steward:
         self._version = -1
         self._backoff_s = BACKOFF_S_MIN
         self._kept_house_at = 0.0
-        self._verifying = VerifySchedule(migration.settings, migration.evidence)
+        self._verifying = VerifySchedule(migration.settings, migration.verification)
 
     def start(self) -> None:
         """Start the threads."""

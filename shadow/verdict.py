@@ -39,13 +39,16 @@ class VerdictDesk:
         evidence: EvidenceView,
         lag: LagClock,
         postgresql_seq: Callable[[], int | None],
+        copy: Callable[[], str],
         settings: GateSettings,
         staleness_ms_max: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``copy``: the one that PostgreSQL holds now (shadow/writes/copies.py)."""
         self._evidence = evidence
         self._lag = lag
         self._postgresql_seq = postgresql_seq
+        self._copy = copy
         self._settings = settings
         self._staleness_ms_max = staleness_ms_max
         self._clock = clock
@@ -78,7 +81,7 @@ class VerdictDesk:
         A hole belongs to no known stratum, so it counts in each.
         """
         era = self._evidence.era()
-        found = self._evidence.verification()
+        found = self._evidence.verification(self._copy())
         number = 0 if era is None else era.number
         counts = self._evidence.counts(number, POSTGRESQL, source=source)
         tally = self._evidence.total(number, POSTGRESQL)

@@ -15,8 +15,12 @@ STATES: dict[type[Verified], str] = {
 }
 
 
-def verification_of(result: Verified, *, at: float) -> Verification:
-    """The verification to keep; ``at`` in seconds since the epoch. The detail lists the first ids."""
+def verification_of(result: Verified, *, at: float, copy: str) -> Verification:
+    """The verification to keep; ``at`` in seconds since the epoch. The detail lists the first ids.
+
+    ``copy``: what PostgreSQL held before the verify began, so that of one which was loaded meanwhile
+    nothing is said.
+    """
     detail, differing = "", 0
     if isinstance(result, CouldNotCheck):
         detail = result.why
@@ -27,4 +31,6 @@ def verification_of(result: Verified, *, at: float) -> Verification:
             for kind in ("missing", "extra", "stale", "different")
             if (ids := getattr(result, kind))
         )
-    return Verification(at, STATES[type(result)], result.rows, differing, result.method, detail)
+    return Verification(
+        at, STATES[type(result)], result.rows, differing, result.method, detail, copy
+    )

@@ -16,7 +16,7 @@ from contextlib import suppress
 from shadow.config import Settings
 from shadow.config_sources import environment_of
 from shadow.events import EventLog
-from shadow.evidence_view import EvidenceView
+from shadow.evidence_view import Verification
 from shadow.process_lock import hold_lock
 
 __all__ = ["VerifySchedule"]
@@ -36,13 +36,14 @@ class VerifySchedule:
     def __init__(
         self,
         settings: Settings,
-        evidence: EvidenceView,
+        verification: Callable[[], Verification | None],
         *,
         first_after_s: float = FIRST_AFTER_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``verification``: the last of the copy that PostgreSQL holds now."""
         self._settings = settings
-        self._evidence = evidence
+        self._verification = verification
         self._first_after_s = first_after_s
         self._clock = clock
         self._lock_path = settings.state_directory.absolute() / "verify.lock"
@@ -61,7 +62,7 @@ class VerifySchedule:
         now = self._clock()
         if self._following_since is None:
             self._following_since = now
-        found = self._evidence.verification()
+        found = self._verification()
         due_at = (
             self._following_since + min(self._first_after_s, every_s)
             if found is None

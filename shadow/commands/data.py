@@ -82,7 +82,6 @@ def backfill(
     What copies runs at a low priority. With --p99-ms-max it also asks the running routers what their
     reads take, and backs off to a trickle while that is more; it never stops for good.
     """
-    from shadow.evidence_view import Verification
     from shadow.opening import who
     from shadow.read_latency import recent_reads
     from shadow.writes.backfill import backfill as run
@@ -126,12 +125,6 @@ def backfill(
         progress.update(task, completed=result.rows, total=result.rows)
         opened.postgresql.follow()
         opened.look_at_era(opened.load_faiss().store)
-        # What was verified before was another copy.
-        opened.evidence.record_verification(
-            Verification(
-                time.time(), "could not check", 0, 0, "", "the table was filled anew; verify again"
-            )
-        )
         opened.routes.note(
             who=who("backfill"),
             what="backfilled",
@@ -172,7 +165,7 @@ def verify(
         if method is not None and method not in METHODS:
             raise InvalidInput(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
         task = progress.add_task("comparing rows", total=None)
-        faiss = opened.load_faiss()
+        faiss, copy = opened.load_faiss(), opened.copy()
         result = run(
             faiss=faiss.store,
             follow=faiss.follow,
@@ -181,7 +174,7 @@ def verify(
             on_rows=lambda done, total: progress.update(task, completed=done, total=total),
         )
         differing = result.ids if isinstance(result, Differs) else ()
-        kept = verification_of(result, at=time.time())
+        kept = verification_of(result, at=time.time(), copy=copy)
         opened.evidence.record_verification(kept)
         state, detail = kept.state, kept.detail
     if as_json:

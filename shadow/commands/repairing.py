@@ -86,8 +86,9 @@ def repair(
                 why=f"{len(done.faiss)} records in FAISS, {len(done.postgresql)} in PostgreSQL",
                 evidence={"faiss": list(done.faiss), "postgresql": list(done.postgresql)},
             )
+        copy = opened.copy()
         result = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)
-        kept = verification_of(result, at=time.time())
+        kept = verification_of(result, at=time.time(), copy=copy)
         opened.evidence.record_verification(kept)
     if as_json:
         print_json({**asdict(done), "state": kept.state})

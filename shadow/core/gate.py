@@ -284,7 +284,7 @@ def _say_stores(
     if inputs.verify_clean is False:
         reasons.append("the last verify found differences; repair them and verify again")
     elif inputs.verify_age_s is None:
-        needs.append("a verify of both stores; none has been made")
+        needs.append("a verify of both stores; none has been made of this copy")
     elif inputs.verify_clean is None:
         needs.append("a verify that could check everything; the last one could not")
     elif not inputs.verify_age_s <= thresholds.verify_age_s_max:

@@ -108,7 +108,7 @@ def collect(migration: Migration, *, subject: str, source: str = LIVE) -> Parity
         ),
         adjudication=_adjudication({FAISS: audited, POSTGRESQL: counts}, judged),
         worst=tuple(map(_worst, evidence.worst(number, judged, limit=WORST_SHOWN, source=source))),
-        verification=_verification(evidence, now),
+        verification=_verification(migration, now),
         lag=_lag(migration),
         sampling=_sampling(evidence, number, judged, tally, counts, source),
         settings={} if era is None else dict(era.settings),
@@ -238,8 +238,8 @@ def _worst(detail: Mapping[str, Any]) -> WorstQuery:
     )
 
 
-def _verification(evidence: EvidenceView, now: float) -> Verification:
-    found = evidence.verification()
+def _verification(migration: Migration, now: float) -> Verification:
+    found = migration.verification()
     if found is None:
         return Verification(state="never")
     state: Any = found.state

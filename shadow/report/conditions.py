@@ -64,7 +64,7 @@ def _duration(inputs: GateInputs, settings: GateSettings, source: str) -> tuple[
 def _verify(inputs: GateInputs, settings: GateSettings) -> Condition:
     name = f"A clean verify younger than {words.age(settings.verify_age_s_max)}"
     if inputs.verify_age_s is None:
-        return Condition(name, False, "none has been made")
+        return Condition(name, False, "none has been made of this copy")
     told = {True: "clean", False: "it found differences", None: "it could not check everything"}
     return Condition(
         name,

@@ -20,6 +20,7 @@ from shadow.errors import CutoverRefused, JournalGap, StoreDetached
 from shadow.events import EventLog
 from shadow.process_lock import hold_lock, process_lock
 from shadow.read_latency import asked_for
+from shadow.writes.copies import begin_copy
 from shadow.writes.journal import Journal
 from shadow.writes.load_workers import carry_in_processes
 from shadow.writes.pace import Pace
@@ -81,6 +82,7 @@ def backfill(
         snapshot, load = _open_load(
             directory, journal, snapshots, store, current, backups_kept, max(1, workers)
         )
+        begin_copy(directory)
         manifest = Manifest.read(snapshot / MANIFEST_NAME)
         rows, seq = manifest.rows, manifest.seq
         parts = parts_of(rows, load.positions)

@@ -126,6 +126,7 @@ class Pair:
             evidence=self.book,
             lag=LagClock(self.journal, head_age_ms_max=250.0),
             postgresql_seq=self.postgresql.applied_seq,
+            copy=lambda: "",
             settings=self.gate,
             staleness_ms_max=1_000.0,
         )

@@ -23,7 +23,7 @@ def test_a_verify_is_made_when_it_is_due(small_migration: SmallMigration) -> Non
     ticks = itertools.count(1_000_000.0, 400.0)
     with small.opened() as migration:
         schedule = VerifySchedule(
-            small.settings, migration.evidence, first_after_s=0.0, clock=lambda: next(ticks)
+            small.settings, migration.verification, first_after_s=0.0, clock=lambda: next(ticks)
         )
         assert not schedule.step(following=False)
         elsewhere = hold_lock(migration.directory / "verify.lock")
@@ -32,12 +32,12 @@ def test_a_verify_is_made_when_it_is_due(small_migration: SmallMigration) -> Non
         elsewhere.close()
         assert schedule.step(following=True)
         assert not schedule.step(following=True)
-        until("its result", lambda: migration.evidence.verification() is not None, seconds=60)
-        found = migration.evidence.verification()
+        until("its result", lambda: migration.verification() is not None, seconds=60)
+        found = migration.verification()
         assert found is not None
         assert (found.state, found.rows) == ("clean", 20)
         schedule.stop()
-        off = VerifySchedule(small_migration.settings, migration.evidence, first_after_s=0.0)
+        off = VerifySchedule(small_migration.settings, migration.verification, first_after_s=0.0)
         assert not off.step(following=True)
 
 

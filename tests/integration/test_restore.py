@@ -68,7 +68,7 @@ def test_everything_is_back_and_the_loss_was_stated(small_migration: SmallMigrat
     assert_as_backed_up(small_migration)
     with small_migration.opened() as migration:
         assert migration.routes.current().phase is Phase.FAISS
-        assert migration.evidence.verification() is None
+        assert migration.verification() is None
         assert "restored" in [entry.what for entry in migration.routes.audit()]
     with small_migration.routed() as router:
         router.upsert([record("new")])

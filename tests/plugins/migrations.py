@@ -101,7 +101,9 @@ class SmallMigration:
                 migration.cutover.step(who="test")
             assert migration.routes.current().phase is Phase.POSTGRESQL
             result = self.verified(migration)
-            migration.evidence.record_verification(verification_of(result, at=time.time()))
+            migration.evidence.record_verification(
+                verification_of(result, at=time.time(), copy=migration.copy())
+            )
 
     def verified(self, migration: Migration) -> Verified:
         """What a verify says."""
