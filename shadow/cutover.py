@@ -64,13 +64,13 @@ class Cutover:
         next_step = plan(route, request, self._facts())
         if isinstance(next_step, Stay):
             return next_step.waiting_for
-        if isinstance(next_step, Rehearse):
-            self.rehearse(who=who)
-            return ("the rehearsal before the first automatic flip",)
         try:
+            if isinstance(next_step, Rehearse):
+                self.rehearse(route, who=who)
+                return ("the rehearsal before the first automatic flip",)
             self._move(route, next_step, who)
         except RouteConflict:
-            log.info("route_conflict", wanted=next_step.phase.value)
+            log.info("route_conflict", planned=type(next_step).__name__.lower())
         return ()
 
     def waiting_for(self, request: Request | None = None) -> tuple[str, ...]:
@@ -123,13 +123,17 @@ class Cutover:
             request=Request(Wanted.RAMP if share > 0 else Wanted.FAISS, who, why),
         )
 
-    def rehearse(self, *, who: str) -> Rehearsal:
-        """Flip to PostgreSQL for a moment and back, on live data; noted in the audit log."""
+    def rehearse(self, route: Route, *, who: str) -> Rehearsal:
+        """Flip to PostgreSQL for a moment and back, on live data; noted in the audit log.
+
+        RouteConflict if ``route`` is not in force any more, or if somebody moved before it was over:
+        then that move stands, and nothing was rehearsed.
+        """
         era = self._evidence.era()
         number = 0 if era is None else era.number
         started = time.perf_counter()
         flipped = self._routes.change(
-            self._routes.current(),
+            route,
             who=who,
             why="rehearsal",
             phase=Phase.POSTGRESQL,

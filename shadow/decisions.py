@@ -118,7 +118,7 @@ def rehearse(migration: Migration, *, who: str, expected_version: int | None = N
     if route.phase is not Phase.SHADOW or missing:
         why = "; ".join(missing) or f"the phase is {route.phase.value}"
         raise CutoverRefused(f"cannot rehearse now: {why}")
-    return migration.cutover.rehearse(who=who)
+    return migration.cutover.rehearse(route, who=who)
 
 
 def finalize(

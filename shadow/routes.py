@@ -112,7 +112,8 @@ class RouteBook:
                 ramp_share=now.ramp_share if ramp_share is None else ramp_share,
                 mirror_rate=now.mirror_rate if mirror_rate is None else mirror_rate,
                 flip_seq=self._journal.head_in(connection),
-                rehearsing_until=rehearsing_until,
+                # What leaves the phase as it is does not make a flip of a rehearsal.
+                rehearsing_until=now.rehearsing_until if phase is None else rehearsing_until,
             )
             connection.execute(
                 "INSERT INTO routes VALUES (?, ?, ?, ?, ?, ?)",
