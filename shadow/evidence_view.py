@@ -34,6 +34,8 @@ REPLAY = "replay"
 
 BUSY_TIMEOUT_S = 10.0
 UNDER_WAY_S = 5.0
+# Longer than the traffic of a small bot pauses by day, and far less than the time that the gate asks for.
+SILENCE_S_MAX = 3_600.0
 _BUCKET_BASE = math.log(1.02)
 TIMEOUT_BUCKET = 10_000
 # Table, column and type of what was not in the first files.
@@ -238,6 +240,29 @@ class EvidenceView:
             source,
         )
         return [(at, mean, n) for at, mean, n in reversed(rows)]
+
+    def gathered_s(
+        self, era: int, judged: str, *, until: float, enough_s: float, source: str = LIVE
+    ) -> float:
+        """For how long evidence was gathered until then, s; of more than ``enough_s`` at least that.
+
+        A silence counts for ``SILENCE_S_MAX`` at most: the time by which a clock jumped was not spent.
+        """
+        rows = self._rows(
+            "SELECT coalesce(sum(min(later - at, ?)), 0.0) FROM (SELECT minute * 60.0 AS at,"
+            " lag(minute * 60.0, 1, ?) OVER (ORDER BY minute DESC) AS later FROM minutes"
+            " WHERE era = ? AND judged = ? AND source = ? AND minute <= ?"
+            " ORDER BY minute DESC LIMIT ?)",
+            SILENCE_S_MAX,
+            until,
+            era,
+            judged,
+            source,
+            int(until // 60),
+            # Each of them is a minute more.
+            int(enough_s // 60) + 2,
+        )
+        return float(rows[0][0])
 
     def distinct_queries(self, era: int, *, source: str = LIVE) -> int:
         """How many different queries were compared, counted up to a bound."""

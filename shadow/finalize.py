@@ -39,7 +39,8 @@ def finalize(migration: Migration, *, who: str, why: str) -> Path:
         )
     found = migration.verification()
     recent_s = migration.settings.gate.verify_age_s_max
-    if found is None or found.state != "clean" or time.time() - found.at > recent_s:
+    # One that is stamped ahead of now is of unknown age: the clock was set back since.
+    if found is None or found.state != "clean" or not 0.0 <= time.time() - found.at <= recent_s:
         raise CutoverRefused("there is no recent clean verify: run `shadow verify` first")
     if (behind := migration.desk.behind()) is not None:
         raise CutoverRefused(f"{behind}: wait until it is level")

@@ -22,7 +22,7 @@ from shadow.core.gate import (
     evaluate,
 )
 from shadow.core.phases import FAISS, POSTGRESQL
-from shadow.evidence_view import AUDIT_RECALL, LIVE, EvidenceView, end_to_end
+from shadow.evidence_view import AUDIT_RECALL, LIVE, Era, EvidenceView, end_to_end
 from shadow.lag import LagClock
 
 __all__ = ["VerdictDesk", "open_sentences", "verdict_facts"]
@@ -98,7 +98,7 @@ class VerdictDesk:
             ]
             + self._audit(counts),
             distinct_queries=self._evidence.distinct_queries(number, source=source),
-            elapsed_s=0.0 if era is None else self._clock() - era.opened_at,
+            elapsed_s=0.0 if era is None else self._elapsed_s(era, source),
             sampled=sampled,
             dropped=missing,
             lag_entries={FAISS: 0} | ({} if lag is None else {POSTGRESQL: lag}),
@@ -107,6 +107,19 @@ class VerdictDesk:
             change_alarm=self._evidence.alarm(number) is not None,
             ratio=self._ratio(number, source, missing),
         )
+
+    def _elapsed_s(self, era: Era, source: str) -> float:
+        """The time that this era had: no more than that in which evidence was gathered, whatever the
+        clock said when it was opened."""
+        now = self._clock()
+        gathered_s = self._evidence.gathered_s(
+            era.number,
+            POSTGRESQL,
+            until=now,
+            enough_s=self._settings.duration_s_min,
+            source=source,
+        )
+        return min(now - era.opened_at, gathered_s)
 
     def _thresholds(self) -> dict[str, float]:
         settings = self._settings

@@ -63,12 +63,11 @@ class VerifySchedule:
         if self._following_since is None:
             self._following_since = now
         found = self._verification()
-        due_at = (
-            self._following_since + min(self._first_after_s, every_s)
-            if found is None
-            else found.at + every_s
-        )
-        if now < due_at or now < self._started_at + min(AGAIN_AFTER_S, every_s):
+        if found is None:
+            fresh = _within(min(self._first_after_s, every_s), self._following_since, now)
+        else:
+            fresh = _within(every_s, found.at, now)
+        if fresh or _within(min(AGAIN_AFTER_S, every_s), self._started_at, now):
             return False
         return self._start(now)
 
@@ -96,3 +95,9 @@ class VerifySchedule:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self._child.pid, CHILD_NICENESS)
         return True
+
+
+def _within(span_s: float, since: float, now: float) -> bool:
+    """Whether less than ``span_s`` have passed. Of a time that is still to come nothing is known: the
+    clock was set back."""
+    return 0.0 <= now - since < span_s

@@ -287,6 +287,11 @@ def _say_stores(
         needs.append("a verify of both stores; none has been made of this copy")
     elif inputs.verify_clean is None:
         needs.append("a verify that could check everything; the last one could not")
+    elif inputs.verify_age_s < 0.0:
+        needs.append(
+            f"a newer verify: the last was stamped {-inputs.verify_age_s / 3600:.1f} h ahead of now, "
+            f"so the clock was set back since and its age is not known"
+        )
     elif not inputs.verify_age_s <= thresholds.verify_age_s_max:
         needs.append(
             f"a newer verify: the last is {inputs.verify_age_s / 3600:.1f} h old, "

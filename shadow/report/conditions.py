@@ -68,8 +68,10 @@ def _verify(inputs: GateInputs, settings: GateSettings) -> Condition:
     told = {True: "clean", False: "it found differences", None: "it could not check everything"}
     return Condition(
         name,
-        inputs.verify_clean is True and inputs.verify_age_s <= settings.verify_age_s_max,
-        f"{told[inputs.verify_clean]}, {words.age(inputs.verify_age_s)} ago",
+        inputs.verify_clean is True and 0.0 <= inputs.verify_age_s <= settings.verify_age_s_max,
+        f"{told[inputs.verify_clean]}, {words.age(inputs.verify_age_s)} ago"
+        if inputs.verify_age_s >= 0.0
+        else f"{told[inputs.verify_clean]}, stamped by a clock that was ahead",
     )
 
 

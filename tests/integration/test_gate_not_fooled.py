@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,31 @@ def test_a_bad_stratum_is_not_averaged_away(made: Made) -> None:
     assert isinstance(verdict, Hold)
     assert [f.passed for f in verdict.figures if f.name == "recall"] == [True, False]
     assert "recall (filtered): at most" in _said(verdict)
+
+
+@pytest.mark.parametrize("opened", ["before the clock was set", "without traffic"])
+def test_time_in_which_nothing_was_gathered_is_no_time(
+    made: Made, tmp_path: Path, opened: str
+) -> None:
+    """An era of fifty years ago, or of two days ago whose queries all came just now, has not had a day;
+    one whose queries came throughout a day has, also with pauses."""
+    pair, centres = made(gate={"duration_s_min": 86_400.0})
+    now = time.time()
+    age_s = 50 * 365 * 86_400.0 if opened == "before the clock was set" else 2 * 86_400.0
+    pair.book.close()
+    pair.book = EvidenceBook(tmp_path, clock=lambda: now - age_s)
+    pair.era()
+    seen = _judged(pair, [Query(centre) for centre in centres])
+    before = [replace(one, at=now - age_s) for one in seen[:1]]
+    pair.record(before * (opened == "before the clock was set"))
+    pair.record(seen, times=NEEDED // CLUSTERS + 1)
+    verdict = _verdict(pair)
+    assert isinstance(verdict, Undecided)
+    assert "more time: " in _said(verdict)
+    for half_hours in range(49):
+        pair.record([replace(one, at=now - half_hours * 1_800.0) for one in seen[:1]])
+    verdict = _verdict(pair)
+    assert isinstance(verdict, Pass), _said(verdict)
 
 
 def test_a_declared_stratum_without_traffic_is_named(made: Made) -> None:

@@ -122,6 +122,34 @@ def test_a_finalize_is_refused_on_a_verify_of_another_copy(small_migration: Smal
             finalize(migration, who="test", why="test")
 
 
+def test_a_verify_that_is_stamped_ahead_of_now_is_of_unknown_age(
+    small_migration: SmallMigration,
+) -> None:
+    """The clock was set back since: it does not stay fresh until that moment has come, and the next one
+    is made at once. The report says so as the gate does."""
+    small_migration.filled()
+    small_migration.flipped()
+    small = small_migration.with_settings(gate={"verify_every_s": 1_000.0})
+    with small.opened() as migration:
+        ahead = Verification(time.time() + 3e7, "clean", 20, 0, "crc32c", "", copy=migration.copy())
+        migration.evidence.record_verification(ahead)
+        migration.postgresql.look()
+        assert "newer verify: the last was stamped" in " | ".join(
+            open_sentences(migration.desk.ready())
+        )
+        condition = next(
+            one
+            for one in collect(migration, subject="test").conditions
+            if one.name.startswith("A clean verify")
+        )
+        assert not condition.met
+        with pytest.raises(CutoverRefused, match="no recent clean verify"):
+            finalize(migration, who="test", why="test")
+        schedule = VerifySchedule(small.settings, migration.verification)
+        assert schedule.step(following=True)
+        schedule.stop()
+
+
 def test_evidence_of_an_earlier_version_opens(tmp_path: Path) -> None:
     """By many at once; its counts count, its verify is of no known copy, and both can be added to."""
     with closing(sqlite3.connect(tmp_path / "evidence.db")) as earlier:

@@ -101,6 +101,7 @@ def test_evidence_against_it_holds(changes: dict[str, Any], said: str) -> None:
         ({"verify_clean": None}, "could not"),
         ({"verify_age_s": 90_000.0}, "the last is 25.0 h old, at most 24.0 h"),
         ({"verify_age_s": math.nan}, "newer verify"),
+        ({"verify_age_s": -3_600.0}, "newer verify: the last was stamped 1.0 h ahead of now"),
         (
             {"ratio": LatencyRatio({10.0: 20}, {10.0: 20}, 0.95, 2.0)},
             "latency p95: not yet shown",
