@@ -162,9 +162,9 @@ def open_migration(
     desk = VerdictDesk(
         evidence=evidence,
         lag=lag,
-        # A table that was never filled has no lag to speak of.
+        # What cannot be asked, or holds no copy of this journal, has no lag that anybody knows.
         postgresql_seq=lambda: (
-            None if postgresql.standing.state == "empty" else postgresql.standing.applied_seq
+            postgresql.standing.applied_seq if postgresql.standing.following else None
         ),
         copy=lambda: copy_of(directory, journal.incarnation, settings.postgresql),
         settings=settings.gate,

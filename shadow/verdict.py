@@ -30,6 +30,9 @@ __all__ = ["VerdictDesk", "open_sentences", "verdict_facts"]
 LATENCY_QUANTILE = 0.95
 
 
+NO_COPY = "PostgreSQL cannot be asked at the moment, or holds no copy: run `shadow backfill`"
+
+
 class VerdictDesk:
     """Says whether PostgreSQL may become the primary, from the evidence of the era in force."""
 
@@ -161,11 +164,11 @@ class VerdictDesk:
         """How far PostgreSQL lags, if farther than the read rule forgives."""
         lag = self._lag_entries()
         if lag is None:
-            return "PostgreSQL holds no copy yet"
+            return NO_COPY
         return None if lag == 0 else f"PostgreSQL is {lag:,} journal entries behind"
 
     def _lag_entries(self) -> int | None:
-        """Entries that PostgreSQL lacks, ``None`` before it holds a copy; writes on their way, younger
+        """Entries that PostgreSQL lacks, ``None`` while that is not known; writes on their way, younger
         than the read rule minds, do not count: under steady writes there would always be some."""
         applied = self._postgresql_seq()
         if applied is None:

@@ -42,7 +42,11 @@ def conditions(
 
 
 def _level(lag: int | None) -> Condition:
-    told = "it holds no copy yet: backfill first" if lag is None else f"{lag:,} entries behind"
+    told = (
+        "it cannot be asked, or holds no copy: backfill first"
+        if lag is None
+        else f"{lag:,} entries behind"
+    )
     if lag:
         told += ", for longer than reads may be stale"
     return Condition("PostgreSQL is level with the journal", lag == 0, told)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
 from shadow.core.gate import Hold, Pass, Undecided, Verdict
 from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
@@ -22,6 +23,7 @@ from shadow.evidence_view import UNDER_WAY_S, Verification
 from shadow.mirror import Mirror, Observation
 from shadow.verdict import open_sentences
 from tests.fakes.pair import DIMENSION, SHADOW_ROUTE, WATCHED, Pair, cluster_records, pair_of
+from tests.plugins.migrations import SmallMigration
 from vectorstore.errors import StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.postgres.store import PostgresStore
@@ -465,3 +467,22 @@ def test_counts_of_many_processes_merge_in_any_order(made: Made, tmp_path: Path)
         books[2].close()
     # The time of each comparison differs, and no figure depends on it.
     assert all(one == verdicts[0] for one in verdicts[1:])
+
+
+def test_a_store_that_cannot_be_asked_is_not_level(small_migration: SmallMigration) -> None:
+    """However level it was when it was last seen, and though nothing was written since."""
+    small_migration.filled()
+    away = small_migration.with_settings(
+        postgresql={"dsn": SecretStr("postgresql://nobody@127.0.0.1:9/none")}
+    )
+    unknown = "the lag of both stores must be known"
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        assert unknown not in _said(migration.desk.ready())
+        # Seen, and then gone.
+        migration.postgresql.lost("the connection was refused")
+        assert unknown in _said(migration.desk.ready())
+        assert not isinstance(migration.desk.ready(), Pass)
+    with away.opened() as migration:
+        assert migration.postgresql.look().state == "unavailable"
+        assert unknown in _said(migration.desk.ready())
