@@ -81,7 +81,10 @@ BOUNDS = {
         "of it counts for less. What threads write at once shares one commit, and one of them brings all "
         "of it to the stores. With PostgreSQL answering, a writer also waits for its own row's commit "
         "there: two durable commits, one after the other, are what reading one's own write from the "
-        "other store costs (*bare SQLite, then PostgreSQL* is that and nothing else). FAISS overwrites a "
+        "other store costs (*bare SQLite, then PostgreSQL* is that and nothing else). Writes are measured "
+        "in a thread, as a service makes them; what the main thread of a process writes is handed to "
+        "another thread, so that no handler of a signal can break it off halfway, and costs that much "
+        "more (*in the main thread*). FAISS overwrites a "
         "row where it lies, whatever the size of the index."
     ),
     "crossing": (
