@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ __all__ = ["gate", "verifying"]
 PART = "verify"
 ROWS = {"quick": 4_000, "core": 16_000, "full": 100_000}
 COMPARISONS = 10_000_000
+MINUTES = 2 * 24 * 60
 # By text, both sides of a table of thousands would take minutes.
 NAIVE_ROWS = 1_000
 FETCH_ROWS = 2_000
@@ -198,7 +200,7 @@ def _verdict(migration: Migration, _: int) -> object:
 
 
 def _record(path: Path, era: int, total: int) -> None:
-    """Leave the counts, tallies and digests that so many comparisons leave."""
+    """Leave the counts, tallies and digests that so many comparisons of two days leave."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN")
     connection.execute("DELETE FROM counts")
@@ -211,8 +213,18 @@ def _record(path: Path, era: int, total: int) -> None:
                 (era, POSTGRESQL, figure, value, int(share * total)),
             )
     connection.execute(
-        "INSERT INTO tallies VALUES ('benchmark', ?, ?, ?, ?, 0, ?, ?, 0)",
+        "INSERT INTO tallies (process, era, judged, offered, sampled, issued, resolved, seen_at)"
+        " VALUES ('benchmark', ?, ?, ?, ?, ?, ?, 0)",
         (era, POSTGRESQL, total, total, total, total),
+    )
+    minute = int(time.time() // 60)
+    connection.execute("UPDATE eras SET opened_at = opened_at - ?", (60 * MINUTES,))
+    connection.executemany(
+        "INSERT INTO minutes VALUES (?, 'live', ?, ?, ?, ?)",
+        (
+            (era, POSTGRESQL, minute - ago, total // MINUTES, float(total // MINUTES))
+            for ago in range(MINUTES)
+        ),
     )
     connection.executemany(
         "INSERT OR IGNORE INTO queries VALUES (?, 'live', ?)",

@@ -55,6 +55,8 @@ class VerdictDesk:
         self._settings = settings
         self._staleness_ms_max = staleness_ms_max
         self._clock = clock
+        # Eras in which evidence was gathered for long enough, by source.
+        self._gathered: set[tuple[int, str]] = set()
 
     def ready(self) -> Verdict:
         """The verdict at the level that an operator accepts."""
@@ -114,15 +116,18 @@ class VerdictDesk:
     def _elapsed_s(self, era: Era, source: str) -> float:
         """The time that this era had: no more than that in which evidence was gathered, whatever the
         clock said when it was opened."""
-        now = self._clock()
+        now, enough_s = self._clock(), self._settings.duration_s_min
+        elapsed_s = now - era.opened_at
+        # Looked up only where it may decide: it reads a row for each minute of a day. What was once
+        # enough stays so.
+        if elapsed_s < enough_s or (era.number, source) in self._gathered:
+            return elapsed_s
         gathered_s = self._evidence.gathered_s(
-            era.number,
-            POSTGRESQL,
-            until=now,
-            enough_s=self._settings.duration_s_min,
-            source=source,
+            era.number, POSTGRESQL, until=now, enough_s=enough_s, source=source
         )
-        return min(now - era.opened_at, gathered_s)
+        if gathered_s >= enough_s:
+            self._gathered.add((era.number, source))
+        return min(elapsed_s, gathered_s)
 
     def _thresholds(self) -> dict[str, float]:
         settings = self._settings
