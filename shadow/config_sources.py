@@ -19,7 +19,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from shadow.config import Settings
 from vectorstore.errors import ConfigurationError
 
-__all__ = ["CONFIG_DEFAULT", "environment_of", "load_settings"]
+__all__ = ["CONFIG_DEFAULT", "config_file", "environment_of", "load_settings"]
 
 ENVIRONMENT_PREFIX = "SHADOW_"
 CONFIG_VARIABLE = "SHADOW_CONFIG"
@@ -32,7 +32,7 @@ def load_settings(path: Path | None = None, environment: dict[str, str] | None =
     """Read the settings, or raise ConfigurationError naming the key and the values allowed."""
     variables = dict(os.environ) if environment is None else environment
     values: dict[str, Any] = {}
-    source = path or _default_path(variables)
+    source = config_file(path, variables)
     if source is not None:
         values = _read_toml(source)
     for name, target in _environment_keys(variables).items():
@@ -56,7 +56,10 @@ def environment_of(settings: Settings, base: Mapping[str, str]) -> dict[str, str
     return {**kept, CONFIG_VARIABLE: os.devnull, **_variables(settings, ENVIRONMENT_PREFIX)}
 
 
-def _default_path(variables: dict[str, str]) -> Path | None:
+def config_file(path: Path | None, variables: Mapping[str, str]) -> Path | None:
+    """The file that settings come from: ``path`` if it is given; None where there is none."""
+    if path is not None:
+        return path
     if variables.get(CONFIG_VARIABLE):
         return Path(variables[CONFIG_VARIABLE])
     return CONFIG_DEFAULT if CONFIG_DEFAULT.is_file() else None

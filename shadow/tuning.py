@@ -18,7 +18,7 @@ from psycopg import sql
 from shadow.core.comparison import Scored, compare
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
 from shadow.exact_scans import scored
-from vectorstore.errors import InvalidInput
+from vectorstore.errors import InvalidInput, StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.index import ensure_index
 from vectorstore.postgres.pool import connect
@@ -62,8 +62,13 @@ def tune(
 ) -> Tuned:
     """Measure the grid on ``queries`` and propose the cheapest setting that meets the thresholds.
 
-    Needs room for a second copy of the table and its index. Raises InvalidInput for too few queries.
+    Needs room for a second copy of the table and its index. Raises InvalidInput for too few queries,
+    StoreUnavailable unless the table holds a complete copy.
     """
+    if store.cursor().state not in ("following", "final") or store.count() == 0:
+        raise StoreUnavailable(
+            "PostgreSQL holds no complete copy to measure on: run `shadow backfill` first"
+        )
     if len(queries) < QUERIES_MIN:
         raise InvalidInput(
             f"{len(queries)} queries are too few to choose and to confirm a setting by; give at least "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from shadow.report.markup import Markup, element
 from shadow.tuning import Tuned
 from vectorstore.errors import ConfigurationError
 
-__all__ = ["chart", "rows", "settings_of", "write_settings"]
+__all__ = ["chart", "require_writable", "rows", "settings_of", "write_settings"]
 
 _STYLE = Markup(
     "text{font:12px sans-serif;fill:#333}.grid{stroke:#ddd}.axis{stroke:#333}"
@@ -90,6 +91,14 @@ def settings_of(candidate: Candidate, *, rows: int) -> Mapping[str, str | int]:
         "ef_search": candidate.ef_search,
         "iterative_scan": candidate.iterative_scan,
     }
+
+
+def require_writable(path: Path) -> None:
+    """Raise ConfigurationError unless the file can be written, or made where it is to lie."""
+    if not os.access(path if path.exists() else path.parent, os.W_OK) or path.is_dir():
+        raise ConfigurationError(
+            f"cannot write {path}: give a file in a folder that exists and that you may write to"
+        )
 
 
 def write_settings(path: Path, values: Mapping[str, str | int]) -> None:

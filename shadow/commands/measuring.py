@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,13 +170,24 @@ def tune(
     """
     from dataclasses import asdict
 
-    from shadow.config_sources import CONFIG_DEFAULT
+    from shadow.config_sources import CONFIG_DEFAULT, config_file
     from shadow.opening import who
     from shadow.tuning import tune as run
-    from shadow.tuning_output import chart, rows, settings_of, write_settings
+    from shadow.tuning_output import (
+        chart,
+        require_writable,
+        rows,
+        settings_of,
+        write_settings,
+    )
 
     with migration(config) as opened:
         gate = opened.settings.gate
+        target = config_file(config, os.environ) or CONFIG_DEFAULT
+        path = svg or opened.settings.state_directory / "frontier.svg"
+        for file_written in (path, target) if write else (path,):
+            # Not after minutes of measuring.
+            require_writable(file_written)
         queries = queries_from(opened, file, captured=captured, k=k, embedder=embedder)
         tuned = run(
             opened.link.open(),
@@ -184,11 +196,10 @@ def tune(
             latency_budget_ms=gate.latency_budget_ms,
             on_step=lambda step: err.print(step, markup=False),
         )
-        path = svg or opened.settings.state_directory / "frontier.svg"
         path.write_text(chart(tuned), encoding="utf-8")
         values = settings_of(tuned.proposed.candidate, rows=tuned.rows) if tuned.proposed else {}
         if write and values:
-            write_settings(config or CONFIG_DEFAULT, values)
+            write_settings(target, values)
             opened.routes.note(who=who("tune"), what="settings written", why=str(dict(values)))
     if as_json:
         print_json(

@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -23,6 +24,7 @@ from shadow.evidence_view import (
     end_to_end,
 )
 from shadow.opening import Migration
+from shadow.report import words
 from shadow.report.conditions import conditions
 from shadow.report.meanings import MEANINGS
 from shadow.report.model import (
@@ -74,7 +76,7 @@ def collect(migration: Migration, *, subject: str, source: str = LIVE) -> Parity
         tally = Tally(offered=replayed, sampled=replayed, resolved=replayed)
     minutes = evidence.minutes(number, judged, source=source)
     audited = evidence.counts(number, FAISS, source=source)
-    return ParityReport(
+    found = ParityReport(
         generated_at=_iso(now),
         subject=subject,
         verdict=_word(verdict),
@@ -118,6 +120,8 @@ def collect(migration: Migration, *, subject: str, source: str = LIVE) -> Parity
             for entry in migration.routes.audit(limit=AUDIT_SHOWN)
         ),
     )
+    # In so many words, for those who read it as JSON.
+    return replace(found, headline=words.headline(found))
 
 
 def _word(verdict: Verdict) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance.suite import query, record
 from vectorstore.errors import ConfigurationError, StoreUnavailable
-from vectorstore.postgres.dsn import mask_dsn, scrub
+from vectorstore.postgres.dsn import check_dsn, mask_dsn, scrub
 from vectorstore.postgres.provision import provision
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
@@ -101,6 +101,22 @@ def test_masked_dsns_hold_no_secret(dsn: str, secret: str) -> None:
     assert secret not in masked
     assert "***" in masked
     assert "h" in masked
+
+
+@pytest.mark.parametrize(
+    ("dsn", "why"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("postgresql://u:se@cret@127.0.0.1:1/x", "%40"),
+        ("postgresql://u:se:x@cret@h,other/x", "%40"),
+    ],
+)
+def test_a_dsn_that_means_something_else_is_refused(dsn: str, why: str) -> None:
+    """None at all is whatever server libpq finds; half of a password is a host, which messages name."""
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        check_dsn(dsn)
+    assert "cret" not in str(caught.value)
 
 
 def test_a_password_is_scrubbed_from_a_message_wherever_it_stands() -> None:

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from shadow.config_sources import load_settings
+from shadow.config_sources import config_file, load_settings
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
 from shadow.tuning import tune
 from shadow.tuning_output import chart, rows, settings_of, write_settings
-from vectorstore.errors import ConfigurationError, InvalidInput
+from tests.plugins.migrations import SmallMigration
+from vectorstore.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Query, Record, Vector
@@ -125,6 +126,8 @@ def test_nothing_is_proposed_where_nothing_is_good_enough(postgres_store: Opened
     queries = [Query(vector) for vector in asked]
     tuned = tune(store, queries, recall_min=0.9, latency_budget_ms=1e-6, grid=quick)
     assert tuned.proposed is None
+    with pytest.raises(StoreUnavailable, match="shadow backfill"):
+        tune(postgres_store(dimension=16), queries, recall_min=0.9, latency_budget_ms=50.0)
     with pytest.raises(InvalidInput, match="too few"):
         tune(store, queries[:19], recall_min=0.9, latency_budget_ms=50.0)
 
@@ -156,6 +159,21 @@ def test_a_proposal_is_written_into_the_file_and_nothing_else_changes(tmp_path: 
     with pytest.raises(ConfigurationError, match="left as it is"):
         write_settings(path, values)
     assert path.read_text() == "[postgresql\n"
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_measured(
+    tmp_path: Path, small_migration: SmallMigration
+) -> None:
+    """The chart, and the file that settings come from, which is the one that is written."""
+    queries = tmp_path / "queries.npy"
+    np.save(queries, np.ones((40, 8), dtype=np.float32))
+    nowhere = tmp_path / "nowhere" / "frontier.svg"
+    asked = small_migration.command("tune", str(queries), "--svg", str(nowhere))
+    _, said = asked.communicate(timeout=60)
+    assert (asked.returncode, f"cannot write {nowhere}" in said) == (2, True), said
+    given, named = tmp_path / "given.toml", {"SHADOW_CONFIG": str(tmp_path / "named.toml")}
+    assert config_file(given, named) == given
+    assert config_file(None, named) == tmp_path / "named.toml"
 
 
 @pytest.mark.slow

@@ -24,15 +24,29 @@ _KEY_PASSWORD = re.compile(
 
 
 def check_dsn(dsn: str) -> str:
-    """The DSN itself, if libpq can read it; else ConfigurationError that does not repeat it."""
+    """The DSN itself, if libpq can read it; else ConfigurationError that does not repeat it.
+
+    An empty one is refused, which would mean whatever server libpq's own defaults lead to.
+    """
+    if not dsn.strip():
+        raise ConfigurationError(
+            "the PostgreSQL DSN (DATABASE_URL, postgresql.dsn) is empty: give a connection string, or "
+            "leave it unset for the packaged server"
+        )
     try:
-        conninfo.conninfo_to_dict(dsn)
+        parts = conninfo.conninfo_to_dict(dsn)
     except (ProgrammingError, UnicodeError):
         # The driver quotes what it could not read, which may be the password: not chained.
         raise ConfigurationError(
             f"the PostgreSQL DSN {mask_dsn(dsn)!r} cannot be read: give a URI such as "
             "postgresql://user:password@host:5432/database (percent-encode special characters)"
         ) from None
+    if "@" in str(parts.get("host", "")):
+        # What follows the first @ of the authority was taken for the host, and messages name hosts.
+        raise ConfigurationError(
+            "the PostgreSQL DSN has an @ in its user or password: write it as %40, so that it is not "
+            "taken for the beginning of the host"
+        )
     return dsn
 
 
