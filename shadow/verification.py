@@ -1,11 +1,17 @@
-"""What a verify found, as it is kept among the evidence."""
+"""When there is something to verify, and what a verify found, as it is kept among the evidence."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from shadow.core.phases import Phase
 from shadow.evidence_view import Verification
 from shadow.writes.verify import Clean, CouldNotCheck, Differs, Verified
 
-__all__ = ["IDS_SHOWN", "verification_of"]
+if TYPE_CHECKING:
+    from shadow.opening import Migration
+
+__all__ = ["IDS_SHOWN", "nothing_to_compare", "verification_of"]
 
 IDS_SHOWN = 20
 STATES: dict[type[Verified], str] = {
@@ -13,6 +19,22 @@ STATES: dict[type[Verified], str] = {
     Differs: "differs",
     CouldNotCheck: "could not check",
 }
+
+
+def nothing_to_compare(migration: Migration) -> CouldNotCheck | None:
+    """Why the stores need not be compared: that they differ now would be no finding.
+
+    Not to be kept among the evidence. Raises what opening PostgreSQL raises.
+    """
+    final = migration.routes.current().phase is Phase.FINAL
+    if not final:
+        migration.link.open()
+        final = migration.postgresql.look().state == "final"
+    if final:
+        return CouldNotCheck(
+            "the migration is final: FAISS is archived, there is nothing to compare"
+        )
+    return None
 
 
 def verification_of(result: Verified, *, at: float, copy: str) -> Verification:

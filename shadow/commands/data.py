@@ -22,6 +22,9 @@ from shadow.commands.running import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from shadow.opening import Migration
+    from shadow.writes.verify import Verified
+    from vectorstore.digests import DigestMethod
     from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["backfill", "init", "verify"]
@@ -153,29 +156,24 @@ def verify(
 ) -> None:
     """Prove that both stores hold the same: ids, versions, vectors bit for bit, texts, metadata.
 
-    Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why.
+    Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why. Once the
+    migration is final there is nothing to compare.
     """
-    from shadow.verification import verification_of
+    from shadow.verification import nothing_to_compare, verification_of
     from shadow.writes.verify import Clean, Differs
-    from shadow.writes.verify import verify as run
     from vectorstore.digests import METHODS
     from vectorstore.errors import InvalidInput
 
     with migration(config) as opened, _progress() as progress:
         if method is not None and method not in METHODS:
             raise InvalidInput(f"method is {method!r}; it must be one of {', '.join(METHODS)}")
-        task = progress.add_task("comparing rows", total=None)
-        faiss, copy = opened.load_faiss(), opened.copy()
-        result = run(
-            faiss=faiss.store,
-            follow=faiss.follow,
-            postgresql=opened.link.open(),
-            method=method,
-            on_rows=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        copy = opened.copy()
+        unasked = nothing_to_compare(opened)
+        result = _compared(opened, method, progress) if unasked is None else unasked
         differing = result.ids if isinstance(result, Differs) else ()
         kept = verification_of(result, at=time.time(), copy=copy)
-        opened.evidence.record_verification(kept)
+        if unasked is None:
+            opened.evidence.record_verification(kept)
         state, detail = kept.state, kept.detail
     if as_json:
         print_json({"state": state, "rows": result.rows, "differing": list(differing),
@@ -186,6 +184,20 @@ def verify(
         err.print(f"{state}: {detail}", markup=False)
     if not isinstance(result, Clean):
         raise typer.Exit(HOLD if isinstance(result, Differs) else FAILED)
+
+
+def _compared(opened: Migration, method: DigestMethod | None, progress: Progress) -> Verified:
+    from shadow.writes.verify import verify as run
+
+    task = progress.add_task("comparing rows", total=None)
+    faiss = opened.load_faiss()
+    return run(
+        faiss=faiss.store,
+        follow=faiss.follow,
+        postgresql=opened.link.open(),
+        method=method,
+        on_rows=lambda done, total: progress.update(task, completed=done, total=total),
+    )
 
 
 def _warn_of_memory(settings: PostgresSettings, rows: int) -> None:

@@ -17,6 +17,7 @@ from shadow.commands.running import (
     migration,
     out,
     print_json,
+    stop,
 )
 
 __all__ = ["repair"]
@@ -49,9 +50,10 @@ def repair(
     Right is what the journal still holds of a record, else the later version, else what the store named
     by --from holds; without that the record is left alone and listed. Extra rows are deleted in the same
     way. A verify follows. Exit code 0: both stores are the same. 3: rows still differ. 1: could not check.
+    Refused once the migration is final: what PostgreSQL holds is then right.
     """
     from shadow.opening import who
-    from shadow.verification import IDS_SHOWN, verification_of
+    from shadow.verification import IDS_SHOWN, nothing_to_compare, verification_of
     from shadow.writes.repair import StoreName
     from shadow.writes.repair import repair as run
     from shadow.writes.verify import Clean, CouldNotCheck, Differs
@@ -65,6 +67,8 @@ def repair(
         with errors_in_words():
             raise InvalidInput(f"--from is {truth_from!r}; it must be faiss or postgresql")
     with migration(config) as opened:
+        if (refused := nothing_to_compare(opened)) is not None:
+            stop(refused.why, code=FAILED)
         faiss, postgresql = opened.load_faiss(), opened.link.open()
         if not ids:
             found = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shadow.errors import JournalGap
+from shadow.errors import JournalGap, JournalSealed
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.digests import row_digest
@@ -64,6 +64,9 @@ def repair(
     ``follow`` brings ``faiss`` to the head of the journal. What is done to ``faiss`` is done to this copy
     alone: if :attr:`Repairs.faiss` is not empty the caller makes a snapshot of it that every process
     loads (``SnapshotKeeper.put_right``).
+
+    Raises JournalSealed once a finalize has begun: PostgreSQL takes writes that FAISS and the journal never
+    see, and to undo those would be no repair.
     """
     done: dict[str, list[str]] = {
         "faiss": [], "postgresql": [], "undecided": [], "unsettled": [], "agreed": []
@@ -87,6 +90,10 @@ def _repair(
 ) -> tuple[str, ...]:
     """What became of one id: names of :class:`Repairs`' fields."""
     for _ in range(ATTEMPTS_MAX):
+        if journal.sealed():
+            raise JournalSealed(
+                "the migration is final: what PostgreSQL holds is right, and nothing is put right"
+            )
         follow()
         truth = _truth(record_id, journal, faiss, postgresql, truth_from)
         if truth is None:
@@ -137,9 +144,14 @@ def _truth(
 
 
 def _unchanged(record_id: str, journal: Journal, truth: _Truth) -> Callable[[int], bool]:
-    """Told under a store's lock how far it has applied: whether nothing of the id came since."""
+    """Told under a store's lock how far it has applied: whether nothing of the id came since.
+
+    Of what comes after the journal's seal nobody here would know.
+    """
 
     def unchanged(applied_seq: int) -> bool:
+        if journal.sealed():
+            return False
         if applied_seq <= truth.head:
             return True
         try:

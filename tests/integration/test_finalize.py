@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from shadow.core.phases import Phase
-from shadow.errors import CutoverRefused
+from shadow.errors import CutoverRefused, JournalSealed
 from shadow.finalize import finalize, is_open
+from shadow.writes.repair import repair
 from tests.plugins.killing import Killing, Point
 from tests.plugins.migrations import SmallMigration, record, until
 from vectorstore.errors import StoreUnavailable
@@ -159,3 +162,64 @@ def test_the_command_rollback_is_refused_and_leaves_no_wish(
     assert "shadow restore" in said
     with small_migration.opened() as migration:
         assert migration.routes.request() == asked
+
+
+def test_what_is_written_after_the_end_is_no_fault(small_migration: SmallMigration) -> None:
+    """FAISS followed no longer, so verify and repair refuse to compare, keep nothing among the evidence
+    and touch no row; nor does a repair that was decided on before the end."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        finalize(migration, who="test", why="test")
+        kept = migration.verification()
+    with small_migration.routed() as router:
+        router.upsert([record(f"live-{n}") for n in range(10)])
+    for words in (["verify"], ["repair", "--from", "faiss"], ["repair", "live-0"]):
+        command = small_migration.command(*words)
+        printed, said = command.communicate(timeout=60)
+        assert command.returncode == 1, printed + said
+        assert "the migration is final: FAISS is archived, there is nothing to compare" in said
+    with small_migration.opened() as migration:
+        assert migration.verification() == kept
+        faiss = migration.load_faiss()
+        with pytest.raises(JournalSealed, match="final"):
+            repair(
+                ["live-0"],
+                journal=migration.journal,
+                faiss=faiss.store,
+                follow=faiss.follow,
+                postgresql=migration.link.open(),
+                truth_from="faiss",
+            )
+        assert len(migration.link.open().get([f"live-{n}" for n in range(10)])) == 10
+
+
+def test_a_repair_that_the_end_overtakes_undoes_no_write(small_migration: SmallMigration) -> None:
+    """The migration becomes final, and the row is written anew, between the decision and the change."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        faiss, store = migration.load_faiss(), migration.link.open()
+        held = store.get(["r-1"])[0]
+        assert store.repair("r-1", replace(held, text="a lie"), expected_seq=held.seq)
+        real = PostgresStore.repair
+
+        def overtaken(store: PostgresStore, *args: Any, **options: Any) -> bool:
+            migration.postgresql.look()
+            finalize(migration, who="test", why="test")
+            with small_migration.routed() as router:
+                router.upsert([record("r-1", "live")])
+            options["expected_seq"] = store.get(["r-1"])[0].seq
+            return real(store, *args, **options)
+
+        with (
+            mock.patch.object(PostgresStore, "repair", overtaken),
+            pytest.raises(JournalSealed, match="final"),
+        ):
+            repair(
+                ["r-1"],
+                journal=migration.journal,
+                faiss=faiss.store,
+                follow=faiss.follow,
+                postgresql=store,
+            )
+        assert store.get(["r-1"])[0].text == "live"
