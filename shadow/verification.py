@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shadow.core.phases import Phase
+from shadow.core.phases import NO_COPY, Phase
 from shadow.evidence_view import Verification
 from shadow.writes.verify import Clean, CouldNotCheck, Differs, Verified
 
@@ -26,15 +26,17 @@ def nothing_to_compare(migration: Migration) -> CouldNotCheck | None:
 
     Not to be kept among the evidence. Raises what opening PostgreSQL raises.
     """
-    final = migration.routes.current().phase is Phase.FINAL
-    if not final:
-        migration.link.open()
-        final = migration.postgresql.look().state == "final"
-    if final:
-        return CouldNotCheck(
-            "the migration is final: FAISS is archived, there is nothing to compare"
-        )
-    return None
+    final = CouldNotCheck("the migration is final: FAISS is archived, there is nothing to compare")
+    if migration.routes.current().phase is Phase.FINAL:
+        return final
+    migration.link.open()
+    match migration.postgresql.look().state:
+        case "final":
+            return final
+        case "following" | "unavailable":
+            return None
+        case _:
+            return CouldNotCheck(NO_COPY)
 
 
 def verification_of(result: Verified, *, at: float, copy: str) -> Verification:

@@ -156,8 +156,8 @@ def verify(
 ) -> None:
     """Prove that both stores hold the same: ids, versions, vectors bit for bit, texts, metadata.
 
-    Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why. Once the
-    migration is final there is nothing to compare.
+    Exit code 0: the same. 3: rows differ; they are listed. 1: could not check, and why: so
+    before there is a complete copy, and once the migration is final.
     """
     from shadow.verification import nothing_to_compare, verification_of
     from shadow.writes.verify import Clean, Differs

@@ -50,7 +50,7 @@ def repair(
     Right is what the journal still holds of a record, else the later version, else what the store named
     by --from holds; without that the record is left alone and listed. Extra rows are deleted in the same
     way. A verify follows. Exit code 0: both stores are the same. 3: rows still differ. 1: could not check.
-    Refused once the migration is final: what PostgreSQL holds is then right.
+    Refused before there is a complete copy and once the migration is final: nothing is damaged then.
     """
     from shadow.opening import who
     from shadow.verification import IDS_SHOWN, nothing_to_compare, verification_of
@@ -68,7 +68,7 @@ def repair(
             raise InvalidInput(f"--from is {truth_from!r}; it must be faiss or postgresql")
     with migration(config) as opened:
         if (refused := nothing_to_compare(opened)) is not None:
-            stop(refused.why, code=FAILED)
+            stop(f"could not check: {refused.why}", code=FAILED)
         faiss, postgresql = opened.load_faiss(), opened.link.open()
         if not ids:
             found = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)

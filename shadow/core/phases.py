@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 __all__ = [
+    "NO_COPY",
     "Facts",
     "Move",
     "Phase",
@@ -142,6 +143,8 @@ class Rehearse:
 
 Step = Stay | Move | Rehearse
 
+NO_COPY = "PostgreSQL holds no complete copy that follows the journal: run `shadow backfill`"
+
 
 def plan(route: Route, request: Request, facts: Facts) -> Step:
     """The next step from ``route`` towards ``request``, or why there is none.
@@ -180,9 +183,7 @@ def _without_copy(route: Route, request: Request) -> Step:
         return Move(Phase.FAISS, "PostgreSQL does not follow the journal: it needs a backfill")
     if not request.wanted.leaves_faiss:
         return Stay()
-    return Stay(
-        ("PostgreSQL holds no complete copy that follows the journal: run `shadow backfill`",)
-    )
+    return Stay((NO_COPY,))
 
 
 def _towards_postgresql(request: Request, facts: Facts) -> Step:

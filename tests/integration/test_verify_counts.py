@@ -21,8 +21,9 @@ from shadow.status import status
 from shadow.verdict import open_sentences
 from shadow.verification import verification_of
 from shadow.verify_schedule import VerifySchedule
-from tests.plugins.migrations import SmallMigration
+from tests.plugins.migrations import SmallMigration, record
 from tests.plugins.postgresql import drop_tables
+from vectorstore.postgres.loading import begin_load
 
 # Of the version before verifications were tied to a copy, with what it held.
 EARLIER = """
@@ -177,3 +178,34 @@ def test_evidence_of_an_earlier_version_opens(tmp_path: Path) -> None:
         assert book.verification("a copy") == kept
         book.tally(1, POSTGRESQL, sampled=1, issued=1)
         assert book.total(1, POSTGRESQL).sampled == 51
+
+
+@pytest.mark.parametrize("copy", ["none", "another journal's", "loading", "detached"])
+def test_without_a_copy_there_is_nothing_to_compare(
+    small_migration: SmallMigration, copy: str, tmp_path: Path
+) -> None:
+    """Verify and repair could not check, and say what is missing; nothing is kept as a finding."""
+    with small_migration.routed() as router:
+        router.upsert([record("r-1")])
+    small = small_migration
+    if copy == "another journal's":
+        small_migration.backfilled()
+        small = SmallMigration(
+            small_migration.settings.model_copy(update={"state_directory": tmp_path / "other"})
+        )
+    elif copy != "none":
+        small_migration.backfilled()
+        with small_migration.opened() as migration:
+            store = migration.link.open()
+            if copy == "detached":
+                store.detach()
+            else:
+                begin_load(store, incarnation=migration.journal.incarnation, snapshot_id="s", seq=1)
+    for words in (["verify"], ["repair"], ["repair", "r-1", "--from", "faiss"]):
+        process = small.command(*words)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 1, (out, err)
+        assert "could not check: PostgreSQL holds no complete copy" in err
+        assert "run `shadow backfill`" in err
+    with small.opened() as migration:
+        assert migration.verification() is None
