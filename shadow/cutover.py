@@ -162,7 +162,9 @@ class Cutover:
             flip_ms=flip_ms,
             back_ms=(time.perf_counter() - back_at) * 1e3,
             held_s=REHEARSAL_S,
-            why=trouble or "PostgreSQL answered, and FAISS answered again after it",
+            why="PostgreSQL answered, and FAISS answered again after it"
+            if trouble is None
+            else f"{trouble}; flips are latched: `shadow rollback --clear-latch`",
         )
         self._routes.note(
             who=who,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shadow.core.gate import Hold
+from shadow.core.gate import Hold, Pass
 from shadow.core.phases import Phase, Request, Route, Wanted
-from shadow.errors import CutoverRefused, RouteConflict
+from shadow.errors import CutoverRefused, GateRefused, RouteConflict
 from shadow.verdict import open_sentences
 
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ def ramp(
             raise CutoverRefused(f"an automatic rollback is latched: {latch}")
         verdict = migration.desk.ready()
         if isinstance(verdict, Hold):
-            raise CutoverRefused(
+            raise GateRefused(
                 f"the verdict is hold: {'; '.join(open_sentences(verdict))}. "
-                "Give a reason to force the ramp all the same"
+                "Give a reason to force the ramp all the same",
+                holds=True,
             )
     return migration.cutover.ramp(share, who=who, why=force or why, expected=route)
 
@@ -112,12 +113,21 @@ def set_mirror_rate(
 
 
 def rehearse(migration: Migration, *, who: str, expected_version: int | None = None) -> Rehearsal:
-    """Flip for two seconds and back. CutoverRefused unless the phase is shadow and the gate passes."""
+    """Flip for two seconds and back.
+
+    CutoverRefused unless the phase is shadow and nothing keeps a cutover from being in force at once;
+    GateRefused if that is the gate.
+    """
     route = _expected(migration, expected_version)
-    missing = open_sentences(migration.desk.ready())
+    missing = migration.cutover.waiting_for(Request(Wanted.POSTGRESQL, who, "rehearsal"))
     if route.phase is not Phase.SHADOW or missing:
-        why = "; ".join(missing) or f"the phase is {route.phase.value}"
-        raise CutoverRefused(f"cannot rehearse now: {why}")
+        refused = (
+            f"cannot rehearse now: {'; '.join(missing) or f'the phase is {route.phase.value}'}"
+        )
+        verdict = migration.desk.ready()
+        if missing and not isinstance(verdict, Pass):
+            raise GateRefused(refused, holds=isinstance(verdict, Hold))
+        raise CutoverRefused(refused)
     return migration.cutover.rehearse(route, who=who)
 
 

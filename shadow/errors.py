@@ -4,6 +4,7 @@
 
     VectorStoreError
     ├── CutoverRefused            a change of phase was asked for that may not happen now
+    │   ├── GateRefused           the evidence does not allow it, or there is not enough of it
     │   └── RouteConflict         somebody else changed the route first
     ├── JournalGap                the entries asked for were truncated
     ├── JournalSealed             the migration is final: the journal takes no more entries
@@ -33,6 +34,7 @@ __all__ = [
     "CutoverRefused",
     "ForeignHost",
     "ForeignIncarnation",
+    "GateRefused",
     "JournalBusy",
     "JournalFull",
     "JournalGap",
@@ -47,6 +49,14 @@ __all__ = [
 
 class CutoverRefused(VectorStoreError):
     """A change of phase was asked for that may not happen now; the route did not change."""
+
+
+class GateRefused(CutoverRefused):
+    """The gate does not say pass. ``holds``: the evidence says hold, and is not merely not enough."""
+
+    def __init__(self, message: str, *, holds: bool) -> None:
+        super().__init__(message)
+        self.holds = holds
 
 
 class RouteConflict(CutoverRefused):

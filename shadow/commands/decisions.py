@@ -120,13 +120,15 @@ def rollback(
 def rehearse(config: ConfigOption = None) -> None:
     """Flip to PostgreSQL for two seconds and back, on live data, and time both.
 
-    Refused unless the gate says pass.
+    Refused unless the gate says pass, and while flips are latched. Exit code 3: the evidence says hold. 4:
+    there is not enough of it yet. 1: refused for another reason, or it failed, and flips are latched.
     """
     from shadow import decisions
     from shadow.opening import who
 
     with migration(config) as opened:
         opened.postgresql.look()
+        opened.lag.refresh()
         result = decisions.rehearse(opened, who=who("rehearse"))
     out.print(
         f"flipped in {result.flip_ms:.1f} ms, held for {result.held_s:.0f} s, back in "

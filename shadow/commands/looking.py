@@ -99,7 +99,7 @@ def _print_status(found: dict[str, Any]) -> None:
     lines += [("  open", sentence) for sentence in found["open"]]
     lines += [("waiting for", sentence) for sentence in found["waiting_for"]]
     if found["latch"]:
-        lines.append(("latched", found["latch"]))
+        lines.append(("latched", f"{found['latch']}: `shadow rollback --clear-latch`"))
     lag = postgresql["lag_entries"]
     state = postgresql["state"] if lag is None else f"{postgresql['state']}, {lag:,} entries behind"
     lines.append(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from shadow.errors import GateRefused
 from vectorstore.errors import (
     ConfigurationError,
     IntakeRefused,
@@ -65,6 +66,8 @@ def errors_in_words() -> Iterator[None]:
     """Print an error of the project's as one line and leave with its exit code."""
     try:
         yield
+    except GateRefused as error:
+        stop(str(error), code=HOLD if error.holds else UNDECIDED)
     except (ConfigurationError, IntakeRefused, InvalidInput, StoreCorrupt, Unsupported) as error:
         stop(str(error), code=BAD_INPUT)
     except VectorStoreError as error:

@@ -71,7 +71,11 @@ def render(
              f"wanted: {found['wanted']}, by {found['wanted_by']}"),
     ]  # fmt: skip
     # In a table, because lines by themselves are not wrapped here.
-    told = [("latched", found["latch"])] if found["latch"] else []
+    told = (
+        [("latched", f"{found['latch']}: `shadow rollback --clear-latch`")]
+        if found["latch"]
+        else []
+    )
     told += [("open", sentence) for sentence in found["open"]]
     told += [("waiting for", sentence) for sentence in found["waiting_for"]]
     missing = _table()

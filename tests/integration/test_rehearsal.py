@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from shadow import decisions
 from shadow.core.gate import Pass
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.cutover import Cutover
+from shadow.errors import CutoverRefused
+from shadow.evidence_view import Verification
 from shadow.opening import Migration
-from tests.plugins.migrations import SmallMigration
+from tests.plugins.migrations import SmallMigration, record
 
 
 @dataclass
@@ -112,3 +116,62 @@ def test_what_else_changes_the_route_makes_no_flip_of_a_rehearsal(
         route = migration.routes.current()
         assert (route.phase, route.rehearsing_until) == (Phase.SHADOW, None)
         assert route.mirror_rate == 0.1
+
+
+def test_a_rehearsal_that_failed_says_that_it_latched_and_no_other_follows(
+    small_migration: SmallMigration,
+) -> None:
+    """PostgreSQL is lost while it is held: result, status and the next rehearsal name the way out."""
+    way_out = "`shadow rollback --clear-latch`"
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        passing: Any = PassingDesk()
+        cutover = _cutover(
+            migration, passing, sleep=lambda _: migration.link.open().detach() and None
+        )
+        passes = replace(migration, desk=passing, cutover=cutover)
+        result = decisions.rehearse(passes, who="operator")
+        assert not result.ok
+        assert f"flips are latched: {way_out}" in result.why
+    status = small_migration.command("status")
+    printed, _ = status.communicate(timeout=60)
+    assert way_out in next(line for line in printed.splitlines() if line.startswith("latched"))
+    small_migration.backfilled()
+    with small_migration.opened() as migration:
+        cutover = _cutover(migration, passing, sleep=lambda _: None)
+        passes = replace(migration, desk=passing, cutover=cutover)
+        with pytest.raises(CutoverRefused, match="latched") as refused:
+            decisions.rehearse(passes, who="operator")
+        assert way_out in str(refused.value)
+        migration.routes.clear_latch(who="operator", why="mended")
+        assert decisions.rehearse(passes, who="operator").ok
+
+
+def test_a_rehearsal_is_refused_in_the_words_and_with_the_code_of_a_cutover(
+    small_migration: SmallMigration,
+) -> None:
+    """Without a copy that alone is named; with one, what the gate misses. Not enough evidence: 4; evidence
+    against it: 3, as for a ramp."""
+    with small_migration.routed() as router:
+        router.upsert([record("r-0")])
+
+    def refused(*words: str) -> tuple[int, str]:
+        command = small_migration.command(*words)
+        _, said = command.communicate(timeout=60)
+        return command.returncode, said
+
+    code, said = refused("rehearse")
+    assert (code, said.count("\n")) == (4, 1)
+    assert "cannot rehearse now: PostgreSQL holds no complete copy" in said
+    small_migration.backfilled()
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        migration.cutover.step(who="test")
+    code, said = refused("rehearse")
+    assert code == 4
+    assert "a verify of both stores; none has been made" in said
+    with small_migration.opened() as migration:
+        found = Verification(time.time(), "differs", 1, 1, "md5", "r-0", migration.copy())
+        migration.evidence.record_verification(found)
+    assert refused("rehearse")[0] == 3
+    assert refused("ramp", "10")[0] == 3
