@@ -56,7 +56,7 @@ for command in (
     serving.serve,
     looking.settings,
 ):
-    app.command(name=command.__name__.replace("_", "-"))(command)
+    app.command(name=command.__name__.replace("_", "-"))(errors_in_words()(command))
 
 
 @app.command()

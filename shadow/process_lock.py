@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from vectorstore.errors import ConfigurationError
+
 __all__ = ["hold_lock", "process_lock"]
+
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False) -> IO[str] | None:
     """Take the lock file at ``path``, alone or with others that share it; ``None`` if it is taken.
 
-    Closing what is returned gives the lock back. A child that inherits the file keeps the lock.
+    Closing what is returned gives the lock back. A child that inherits the file keeps the lock. Raises
+    ConfigurationError where this account may not write.
     """
-    file = path.open("a")
+    try:
+        file = path.open("a")
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            raise
+        raise ConfigurationError(
+            f"cannot write to {path}: {error.strerror}; this account needs a state_directory that it may "
+            "write to: set another, or give it the right"
+        ) from error
     try:
         fcntl.flock(
             file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)

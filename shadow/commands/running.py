@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -63,7 +65,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Print an error of the project's as one line and leave with its exit code."""
+    """Say in words what the project or the system refused, and leave with the exit code of that."""
     try:
         yield
     except GateRefused as error:
@@ -72,6 +74,14 @@ def errors_in_words() -> Iterator[None]:
         stop(str(error), code=BAD_INPUT)
     except VectorStoreError as error:
         stop(str(error), code=FAILED)
+    except BrokenPipeError:
+        # Whoever read the output has read enough; Click ends the command quietly.
+        raise
+    except OSError as error:
+        _drop_output()
+        where = "" if error.filename is None else f": {error.filename}"
+        forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        stop(f"{error.strerror or error}{where}", code=BAD_INPUT if forbidden else FAILED)
     except KeyboardInterrupt:
         stop("interrupted", code=130)
 
@@ -80,6 +90,15 @@ def stop(why: str, *, code: int) -> NoReturn:
     """Say why on standard error, on one line, and exit."""
     err.print(f"shadow: {' '.join(why.split())}", markup=False)
     raise typer.Exit(code)
+
+
+def _drop_output() -> None:
+    """Where standard output cannot be written to, let nothing try again when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def settings_from(config: Path | None) -> Settings:
@@ -118,3 +137,4 @@ def migration(
 def print_json(values: Mapping[str, Any]) -> None:
     """Print an object for a script."""
     sys.stdout.write(json.dumps(values, indent=2, default=str) + "\n")
+    sys.stdout.flush()

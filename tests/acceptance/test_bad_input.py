@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,6 +159,39 @@ def test_a_server_that_does_not_serve_is_refused_in_words(
     assert says in result.stderr
     assert "secret" not in result.stderr + result.stdout
     assert operator.status()["phase"] == "faiss"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "backfill", "verify", "report", "repair", "backup", "rollback", "replay x.jsonl",
+     "restore 20260101T000000Z --yes"],
+)  # fmt: skip
+def test_a_state_directory_that_cannot_be_written_to_is_named(tmp_path: Path, command: str) -> None:
+    """Of another account or read-only: which file, why, and what to do. In Linux's own file systems
+    nobody may make a file, root neither."""
+    operator = Operator(tmp_path, {"SHADOW_FAISS__DIMENSION": "8"})
+    result = operator.run(*command.split(), SHADOW_STATE_DIRECTORY="/sys/kernel")
+    assert result.returncode == 2, result.stderr
+    assert one_line(result.stderr)
+    assert "/sys/kernel/running.lock" in result.stderr
+    assert "state_directory" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "status --json", "settings"])
+def test_an_output_that_takes_nothing_is_told_in_words(tmp_path: Path, command: str) -> None:
+    """A full disk under a redirected output: one line, and the exit code of what may succeed later."""
+    operator = Operator(tmp_path, {"SHADOW_FAISS__DIMENSION": "8"})
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "shadow", *command.split()],
+            cwd=tmp_path,
+            env=operator.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (result.returncode, result.stderr) == (1, "shadow: No space left on device\n")
 
 
 def one_line(text: str) -> bool:
