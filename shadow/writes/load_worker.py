@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,6 @@ NICENESS = 10
 
 def main() -> int:
     """Copy the part; return the exit code."""
-    # Ctrl-C reaches the whole group of processes; whoever started this one decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     try:
         _copy(json.loads(sys.stdin.readline()))

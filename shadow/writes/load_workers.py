@@ -107,6 +107,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(lock,),
+            # Ctrl-C reaches the whole group of a terminal: what it means is decided by this process alone.
+            process_group=0,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -169,13 +169,23 @@ def test_ctrl_c_ends_all_of_them_in_words(large: SmallMigration) -> None:
     """A terminal sends SIGINT to the whole group: one line, no traceback of any process."""
     with copying(large, "--workers", "2") as process:
         workers = workers_of(process)
-        for pid in (*workers, process.pid):
-            os.kill(pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         _, complaints = process.communicate(timeout=60.0)
     assert process.returncode == 130
     assert "Traceback" not in complaints
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     finish(large)
+
+
+def test_ctrl_c_while_they_start_ends_them_in_words(large: SmallMigration) -> None:
+    """Before they have run a line of their own: no traceback either."""
+    with large.command("backfill", *SLOWLY, "--workers", "2") as process:
+        until("a process that copies", lambda: bool(workers_of(process)), seconds=60.0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaints = process.communicate(timeout=60.0)
+    assert process.returncode == 130
+    assert "shadow: interrupted" in complaints
+    assert "Traceback" not in complaints
 
 
 def test_status_tells_how_far_it_is_and_what_is_left(large: SmallMigration) -> None:

@@ -121,6 +121,8 @@ class SmallMigration:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # As a shell starts it: Ctrl-C goes to this group.
+            process_group=0,
         )
 
 
