@@ -61,7 +61,7 @@ def restore(
     """Go back to the backup ``timestamp``; ``None`` if ``consent``, told what is lost, says no.
 
     Raises RestoreRefused, with nothing changed, if the backup is not whole or a process is running on
-    the state directory.
+    the state directory, and InvalidInput if there is no such backup.
     """
     directory = settings.state_directory.absolute()
     with enter_alone(directory):

@@ -9,6 +9,7 @@ from pathlib import Path
 from shadow.backups.manifest import BackupManifest
 from shadow.errors import RestoreRefused
 from shadow.events import EventLog
+from vectorstore.errors import InvalidInput
 
 __all__ = ["BACKUPS_NAME", "TIMESTAMP", "BackupShelf"]
 
@@ -43,10 +44,13 @@ class BackupShelf:
         return found
 
     def verified(self, timestamp: str) -> tuple[Path, BackupManifest]:
-        """A backup and its manifest, every checksum checked; RestoreRefused if it may not be used."""
+        """A backup and its manifest, every checksum checked.
+
+        InvalidInput if there is none of that name, RestoreRefused if it may not be used.
+        """
         if timestamp not in self.timestamps():
             there = ", ".join(self.timestamps()) or "none"
-            raise RestoreRefused(
+            raise InvalidInput(
                 f"there is no backup {timestamp!r} under {self.path}; there are: {there}"
             )
         path = self.path / timestamp

@@ -194,6 +194,15 @@ def test_an_output_that_takes_nothing_is_told_in_words(tmp_path: Path, command: 
     assert (result.returncode, result.stderr) == (1, "shadow: No space left on device\n")
 
 
+def test_a_backup_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    """The name that was given, and those that there are."""
+    operator = Operator(tmp_path, {"SHADOW_FAISS__DIMENSION": "8"})
+    operator.run("status")
+    result = operator.run("restore", "20260101T000000Z", "--yes")
+    assert result.returncode == 2
+    assert "there is no backup '20260101T000000Z'" in result.stderr
+
+
 def one_line(text: str) -> bool:
     """Whether the error is one line and no traceback; what the intake noted may stand before it."""
     lines = [line for line in text.splitlines() if line.strip()]
