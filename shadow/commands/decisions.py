@@ -77,7 +77,13 @@ def cutover(
             out.print("PostgreSQL is the primary for good: the migration is final")
             return
         opened.routes.ask(Request(Wanted.POSTGRESQL, who("cutover"), why, force))
-        waiting = _wait_for(opened, Phase.POSTGRESQL, wait_s)
+        try:
+            waiting = _wait_for(opened, Phase.POSTGRESQL, wait_s)
+        except KeyboardInterrupt:
+            err.print(
+                "the wish stays: a router flips when the gate passes; `shadow rollback` takes it back"
+            )
+            raise
         verdict = opened.desk.ready()
         if opened.routes.current().phase is Phase.POSTGRESQL:
             out.print("PostgreSQL is the primary; FAISS follows, and `shadow rollback` goes back")
@@ -147,12 +153,18 @@ def finalize(
 
     After this `rollback` is impossible.
     """
+    from shadow.core.phases import Phase
     from shadow.finalize import finalize as run
     from shadow.opening import who
 
-    if not yes and not typer.confirm("End dual running for good? There is no rollback after this"):
-        raise typer.Exit(FAILED)
     with migration(config) as opened:
+        if opened.routes.current().phase is Phase.FINAL:
+            out.print("the migration is final already")
+            return
+        if not yes and not typer.confirm(
+            "End dual running for good? There is no rollback after this"
+        ):
+            raise typer.Exit(FAILED)
         opened.postgresql.look()
         archive = run(opened, who=who("finalize"), why=why)
     out.print(f"the migration is final; the FAISS files are in {archive}")

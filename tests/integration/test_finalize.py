@@ -223,3 +223,14 @@ def test_a_repair_that_the_end_overtakes_undoes_no_write(small_migration: SmallM
                 postgresql=store,
             )
         assert store.get(["r-1"])[0].text == "live"
+
+
+def test_a_second_finalize_has_nothing_to_do(small_migration: SmallMigration) -> None:
+    """It says so without asking anything."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        finalize(migration, who="test", why="test")
+    again = small_migration.command("finalize")
+    printed, said = again.communicate(timeout=60)
+    assert (again.returncode, printed) == (0, "the migration is final already\n"), said
