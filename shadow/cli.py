@@ -59,6 +59,26 @@ for command in (
     app.command(name=command.__name__.replace("_", "-"))(errors_in_words()(command))
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"shadow {version('shadow-cutover')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def demo(
     name: Annotated[str, typer.Argument(help="Which demo.")] = "farming-guide",

@@ -1,4 +1,4 @@
-"""What every command shares: settings, errors as one line, exit codes, and output for scripts."""
+"""What every command shares: settings, errors in words, exit codes, and output for scripts."""
 
 from __future__ import annotations
 
@@ -87,8 +87,9 @@ def errors_in_words() -> Iterator[None]:
 
 
 def stop(why: str, *, code: int) -> NoReturn:
-    """Say why on standard error, on one line, and exit."""
-    err.print(f"shadow: {' '.join(why.split())}", markup=False)
+    """Say why on standard error and exit; what lists several things keeps its lines."""
+    lines = (" ".join(line.split()) for line in why.splitlines())
+    err.print("shadow: " + "\n  ".join(filter(None, lines)), markup=False)
     raise typer.Exit(code)
 
 

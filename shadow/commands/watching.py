@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -38,22 +39,27 @@ def watch(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Show where the migration stands, anew every second, until Ctrl-C."""
+    """Show where the migration stands, anew every second, until Ctrl-C.
+
+    What is no terminal gets one rendering after the other, until it takes no more.
+    """
     growth = GrowthClock()
-    with Live(
-        console=out, auto_refresh=False, screen=out.is_terminal, vertical_overflow="crop"
-    ) as live:
+    with _screen() as show:
         while True:
             found = look()
             server = found["server"]
             grown = server and growth.look(server["table_bytes"] + server["indexes_bytes"])
-            shown = render(
-                found,
-                collect(migration, subject=""),
-                growth_bytes_per_h=grown,
-            )
-            live.update(shown, refresh=True)
+            show(render(found, collect(migration, subject=""), growth_bytes_per_h=grown))
             sleep(INTERVAL_S)
+
+
+@contextmanager
+def _screen() -> Iterator[Callable[[Group], None]]:
+    if not out.is_terminal:
+        yield out.print
+        return
+    with Live(console=out, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        yield lambda shown: live.update(shown, refresh=True)
 
 
 def render(
