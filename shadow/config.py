@@ -325,7 +325,7 @@ class Settings(Section):
 
     state_directory: Path = Field(
         Path(".shadow"),
-        description="Where journal, evidence, snapshots and the embedded server live: one machine, one folder.",
+        description="Where journal, evidence, snapshots and the embedded server live: one machine, one folder. A relative path starts at the folder that the program runs in: another folder is another migration.",
     )
     primary: Literal["faiss", "postgresql", "auto"] | None = Field(
         None,

@@ -30,7 +30,7 @@ __all__ = ["VerdictDesk", "open_sentences", "verdict_facts"]
 LATENCY_QUANTILE = 0.95
 
 
-NO_COPY = "PostgreSQL cannot be asked at the moment, or holds no copy: run `shadow backfill`"
+LAG_UNKNOWN = "PostgreSQL cannot be asked at the moment, or holds no copy: run `shadow backfill`"
 
 
 class VerdictDesk:
@@ -169,7 +169,7 @@ class VerdictDesk:
         """How far PostgreSQL lags, if farther than the read rule forgives."""
         lag = self._lag_entries()
         if lag is None:
-            return NO_COPY
+            return LAG_UNKNOWN
         return None if lag == 0 else f"PostgreSQL is {lag:,} journal entries behind"
 
     def _lag_entries(self) -> int | None:

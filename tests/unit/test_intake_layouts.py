@@ -159,6 +159,22 @@ def test_a_bare_index_of_any_kind_with_records(tmp_path: Path, kind: str) -> Non
     assert store.search(Query(vectors()[17], k=1)).hits[0].id != "doc-17"
 
 
+def test_a_bare_index_with_numbers_of_its_own(tmp_path: Path) -> None:
+    """The lines go by its order where its numbers do, wherever they begin; else nobody knows, and it is
+    refused."""
+    ids, texts, metadata = labelled()
+    numbers = np.arange(100, 100 + 2 * ROWS, 2, dtype=np.int64)
+    for name, given in (("rising", numbers), ("mixed", numbers[::-1].copy())):
+        index = faiss.IndexIDMap(faiss.IndexFlatL2(DIMENSION))
+        index.add_with_ids(vectors(), given)
+        write_bare_layout(tmp_path / name, index, ids, texts, metadata)
+    store = take_in(tmp_path / "rising", copy_to=tmp_path / "copy").store
+    for at in (0, 17, ROWS - 1):
+        assert store.search(Query(vectors()[at], k=1)).hits[0].id == f"doc-{at}"
+    with pytest.raises(IntakeRefused, match="does not match"):
+        take_in(tmp_path / "mixed", copy_to=tmp_path / "other")
+
+
 def test_ids_alone_are_enough(tmp_path: Path) -> None:
     """An ids.npy of integers gives ids in decimal and empty texts."""
     write_bare_layout(tmp_path / "bare", bare_index("flat"), list(range(500, 500 + ROWS)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from vectorstore.faiss.collection import UNIT_TOLERANCE, Collection
 from vectorstore.faiss.index import RowIndex, Rows2D
 from vectorstore.faiss.intake.copies import copied
 from vectorstore.faiss.intake.headers import checked_header
-from vectorstore.faiss.intake.layouts import recognise
+from vectorstore.faiss.intake.layouts import BARE, recognise
 from vectorstore.faiss.intake.probe import probe
 from vectorstore.faiss.intake.sides import SideRow, read_side
 from vectorstore.faiss.intake.vectors import open_index
@@ -76,6 +77,9 @@ def take_in(
             f"the side file says {side.kind!r}, the index is {index.kind!r}: used as it is"
         )
     labels: list[int] = foreign.labels.tolist()
+    if layout.name == BARE and len(side.rows) == len(labels) and _rise(labels):
+        # Numbers of the index's own, in which its order and theirs are one: the lines go by that.
+        labels = list(range(len(labels)))
     kept, placed, left_out = _paired(layout.sides[0], labels, side.rows, quarantine)
     chosen = metric or _metric_of(index, kept)
     records = _checked(layout.index, index, kept, placed, chosen)
@@ -96,6 +100,10 @@ def take_in(
     except Unsupported as error:
         raise IntakeRefused(f"{layout.index}: {error}") from error
     return Intake(FaissStore(collection), layout.name, chosen, len(records), tuple(notes))
+
+
+def _rise(labels: Sequence[int]) -> bool:
+    return all(before < after for before, after in pairwise(labels))
 
 
 def _paired(
