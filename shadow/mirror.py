@@ -103,11 +103,6 @@ class Mirror:
         self._idle.set()
         self._thread = threading.Thread(target=self._run, name="shadow-mirror", daemon=True)
 
-    @property
-    def rate_share(self) -> float:
-        """The share of the configured rate that the budget allows at the moment."""
-        return self._share
-
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

@@ -182,7 +182,7 @@ def _latencies(evidence: EvidenceView, era: int, source: str) -> tuple[StoreLate
 def _latency(evidence: EvidenceView, era: int, store: str, source: str) -> StoreLatency:
     buckets = evidence.latencies(era, store, source=source)
     total = sum(n for _, n in buckets)
-    timeouts = sum(n for ms, n in buckets if math.isinf(ms))
+    unanswered = sum(n for ms, n in buckets if math.isinf(ms))
     answered = [(ms, n) for ms, n in buckets if not math.isinf(ms)]
     cdf, seen = [], 0
     for ms, n in answered:
@@ -197,8 +197,7 @@ def _latency(evidence: EvidenceView, era: int, store: str, source: str) -> Store
         count=total,
         percentiles=Percentiles(*(_percentile(cdf, p) for p in (0.5, 0.9, 0.95, 0.99, 0.999))),
         cdf=tuple(thinned),
-        timeouts=timeouts,
-        errors=0,
+        unanswered=unanswered,
     )
 
 

@@ -107,16 +107,15 @@ class Percentiles:
 class StoreLatency:
     """How long one store took over mirrored queries.
 
-    ``cdf``: (latency_ms, share of all ``count`` queries answered by then), rising. Timeouts never
-    answer, so the last share is below 1 if there were any.
+    ``cdf``: (latency_ms, share of all ``count`` queries answered by then), rising. What timed out
+    or failed is ``unanswered``, so the last share is below 1 if there was any.
     """
 
     store: str
     count: int
     percentiles: Percentiles
     cdf: tuple[tuple[float, float], ...]
-    timeouts: int
-    errors: int
+    unanswered: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def latency(report: ParityReport, *, course: Markup | None = None) -> Markup:
     drawn = charts.latency_cdf(report.latency, budget_ms=report.latency_budget_ms, ident="latency")
     budget = words.milliseconds(report.latency_budget_ms)
     note = f"The budget is {budget}. " if report.latency_budget_ms is not None else ""
-    note += "A timeout never answers: a curve that has timeouts ends below 100 %."
+    note += "What timed out or failed was never answered: its curve ends below 100 %."
     shown = table(tables.latency(report), kind="compact")
     numbers = element("div", shown, element("p", note, class_="note"))
     curve = chart(drawn, "Share of queries answered within a time", None)

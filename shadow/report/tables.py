@@ -176,7 +176,7 @@ def latency(report: ParityReport) -> Table:
     ):
         taken = (getattr(item.percentiles, attribute) for item in report.latency)
         rows.append((shown, *map(words.milliseconds, taken)))
-    for shown, attribute in (("Queries", "count"), ("Timeouts", "timeouts"), ("Errors", "errors")):
+    for shown, attribute in (("Queries", "count"), ("Without an answer", "unanswered")):
         rows.append((shown, *(words.count(getattr(item, attribute)) for item in report.latency)))
     stores = (Column(words.store_name(item.store), numeric=True) for item in report.latency)
     filled = tuple(rows) if report.latency else ()

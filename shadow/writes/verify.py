@@ -149,6 +149,8 @@ def _suspects(
             if digest_of(digest for _, _, digest in ours) != one.theirs.result():
                 rows = {name: _Row(seq, digest) for name, seq, digest in ours}
                 suspects += _differing(rows, postgresql, one.after, one.upto, method)
+                if len(suspects) > SUSPECTS_MAX:
+                    break
             done += len(ours)
             if on_rows is not None:
                 on_rows(done, max(total, done))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from vectorstore.canonical import INTEGER_BITS_MAX, canonical_json
 from vectorstore.errors import InvalidInput
 
-__all__ = ["CLAUSES_MAX", "VALUES_MAX", "Filter", "Scalar", "check_filter"]
+__all__ = ["CLAUSES_MAX", "EXACT_MAX", "VALUES_MAX", "Filter", "Scalar", "check_filter"]
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -24,7 +24,7 @@ CLAUSES_MAX = 32
 VALUES_MAX = 1000
 
 # Larger floats are not the whole numbers that their shortest texts spell.
-_EXACT_MAX = 2**53
+EXACT_MAX = 2**53
 _UNCHANGED = frozenset({str, int, bool, type(None)})
 
 
@@ -118,7 +118,7 @@ def _clause(key: str, values: tuple[Scalar, ...]) -> tuple[str, tuple[Scalar, ..
 
 def _as_stored(value: Any) -> Any:
     kind = type(value)
-    if kind in _UNCHANGED or (kind is float and abs(value) <= _EXACT_MAX):
+    if kind in _UNCHANGED or (kind is float and abs(value) <= EXACT_MAX):
         return value
     return json.loads(canonical_json(value))
 

@@ -240,12 +240,12 @@ def numbers(latency: float) -> Percentiles:
         charts.recall_histogram([(step / 100, step) for step in range(101)], ident="a"),
         charts.latency_cdf((), budget_ms=None, ident="a"),
         charts.latency_cdf(
-            [StoreLatency(HOSTILE, 1, numbers(0.0), ((0.0, 1.0),), 0, 0)], budget_ms=5.0, ident="a"
+            [StoreLatency(HOSTILE, 1, numbers(0.0), ((0.0, 1.0),), 0)], budget_ms=5.0, ident="a"
         ),
         charts.latency_cdf(
             [
                 StoreLatency(
-                    "faiss", 9, numbers(3.0), tuple((x / 10, x / 5e3) for x in range(5000)), 0, 0
+                    "faiss", 9, numbers(3.0), tuple((x / 10, x / 5e3) for x in range(5000)), 0
                 )
             ],
             budget_ms=None,

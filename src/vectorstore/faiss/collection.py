@@ -25,7 +25,8 @@ FLAT_SHARE_MIN = 32
 """A flat index does so only if the filter leaves less than one row in this many."""
 
 WIDEN_MAX = 16.0
-"""How many times farther an approximate index looks, at most, because of a filter or tombstones."""
+"""How many times farther an approximate index looks, at most, because of a filter or tombstones; and as
+many times farther once more where that found too little, before all rows are scored."""
 
 UNIT_TOLERANCE = 1e-4
 """How far from 1 the length of a vector taken in may be for it to count as normalised."""

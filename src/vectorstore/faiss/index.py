@@ -40,9 +40,6 @@ IVF_PROBES = 8
 IVF_TRAINING_ROWS = 39 * IVF_LISTS
 """FAISS asks for 39 training rows a list; below that a flat index is faster anyway."""
 
-SELECTED_BREADTH_MAX = 16
-"""A filter widens the search of an approximate index by the inverse of its share, up to this factor."""
-
 Rows2D = npt.NDArray[np.float32]
 
 
@@ -162,7 +159,8 @@ class RowIndex:
         """
         if self.kind != IVF:
             return self._view[start:stop]
-        return self.faiss_index.reconstruct_n(start, stop - start)  # type: ignore[no-any-return]
+        # Not reconstruct_n, which walks through all lists for each block.
+        return self.vectors(np.arange(start, stop))
 
     def emptied(self) -> RowIndex:
         """A new index of the same kind and settings that holds no rows."""

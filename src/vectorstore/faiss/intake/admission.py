@@ -82,7 +82,7 @@ def take_in(
         labels = list(range(len(labels)))
     kept, placed, left_out = _paired(layout.sides[0], labels, side.rows, quarantine)
     chosen = metric or _metric_of(index, kept)
-    records = _checked(layout.index, index, kept, placed, chosen)
+    ids = _checked(layout.index, index, kept, placed, chosen)
     if left_out:
         index = index.rebuilt(np.asarray(kept, dtype=np.int64))
         notes.append(f"left out by name: {', '.join(sorted(left_out))}")
@@ -90,16 +90,16 @@ def take_in(
     if unknown:
         notes.append(f"to be left out, but not there: {', '.join(sorted(unknown))}")
     rows = Rows(
-        [record.id for record in records],
-        [record.text for record in records],
-        [record.metadata for record in records],
-        [0] * len(records),
+        ids,
+        [row.text for row in placed],
+        [row.metadata or {} for row in placed],
+        [0] * len(ids),
     )
     try:
         collection = Collection(index, rows, chosen)
     except Unsupported as error:
         raise IntakeRefused(f"{layout.index}: {error}") from error
-    return Intake(FaissStore(collection), layout.name, chosen, len(records), tuple(notes))
+    return Intake(FaissStore(collection), layout.name, chosen, len(ids), tuple(notes))
 
 
 def _rise(labels: Sequence[int]) -> bool:
@@ -148,8 +148,10 @@ def _metric_of(index: RowIndex, kept: list[int]) -> Metric:
 
 def _checked(
     path: Path, index: RowIndex, kept: list[int], placed: list[SideRow], metric: Metric
-) -> list[Record]:
-    records: list[Record] = []
+) -> list[str]:
+    """The ids of the rows, all of which can live in every store. Their vectors are not kept beside the
+    index's own."""
+    ids: list[str] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
     for start in range(0, len(kept), BLOCK_ROWS):
@@ -166,7 +168,7 @@ def _checked(
                     f"position:{at}: the id {record.id!r} is also that of position:{seen[record.id]}"
                 )
             seen[record.id] = at
-            records.append(record)
+            ids.append(record.id)
     if problems:
         listed = "\n  ".join(problems[:LISTED_MAX])
         more = f"\n  and {len(problems) - LISTED_MAX:,} more" if len(problems) > LISTED_MAX else ""
@@ -175,7 +177,7 @@ def _checked(
             f"{more}\nMend them at their source, or leave them out by name (quarantine: the id, or "
             "position:N)"
         )
-    return records
+    return ids
 
 
 def checked_record(row: SideRow, vector: Rows2D, dimension: int, metric: Metric) -> Record:
