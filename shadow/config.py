@@ -257,7 +257,9 @@ class JournalSettings(Section):
         500, ge=1, le=10_000, description="Entries that one transaction applies to PostgreSQL."
     )
     snapshot_entries: int = Field(
-        10_000, ge=1, description="Journal entries after which a new FAISS snapshot is made."
+        10_000,
+        ge=1,
+        description="Journal entries after which a new FAISS snapshot is made; a twentieth of the rows, if that is more.",
     )
     snapshots_kept: int = Field(2, ge=1, le=100, description="Verified snapshots that are kept.")
     backups_kept: int = Field(

@@ -29,6 +29,7 @@ __all__ = ["Steward"]
 
 STEP_S = 0.25
 HOUSEKEEPING_S = 5.0
+SNAPSHOT_SHARE = 0.05
 APPLY_IDLE_S = 1.0
 APPLY_GATHER_S = 0.05
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.1, 5.0
@@ -177,7 +178,9 @@ class Steward:
         holder = journal.oldest_holder()
         entries = journal.head() - migration.snapshots.newest_seq()
         crowded = usage.warning and holder is not None and holder[0] == SNAPSHOTS_CURSOR
-        if entries >= settings.snapshot_entries or (crowded and entries):
+        # To write a large index anew for a few entries would keep the disk busy for ever.
+        due = max(settings.snapshot_entries, SNAPSHOT_SHARE * migration.snapshots.newest_rows())
+        if entries >= due or (crowded and entries):
             # One that the disk has no room for is in the log, and is made later.
             with suppress(StoreUnavailable):
                 migration.snapshots.make(self._faiss.store, reloads=self._faiss.reloads)

@@ -6,7 +6,7 @@ made by the one process that holds the lock; older ones are pruned only after th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -228,12 +228,15 @@ class SnapshotKeeper:
             # if this process dies before it can say how far the snapshot reaches.
             self._journal.set_cursor(SNAPSHOTS_CURSOR, self._journal.base())
         path = write_snapshot(store, self._directory, incarnation=self._journal.incarnation)
-        verify_snapshot(path)
-        self._prune(kept)
+        fresh = verify_snapshot(path)
+        self._prune(kept, {path: fresh})
         return path
 
-    def _prune(self, kept: int) -> None:
-        """Remove what is older than the snapshots kept; never one that a backfill is reading."""
+    def _prune(self, kept: int, verified: Mapping[Path, Manifest]) -> None:
+        """Remove what is older than the snapshots kept; never one that a backfill is reading.
+
+        ``verified``: those that were looked at just now.
+        """
         from vectorstore.faiss.snapshot import newest_snapshots, remove_snapshot, verify_snapshot
 
         held = self._journal.holds().get(BACKFILL_HOLD)
@@ -241,7 +244,8 @@ class SnapshotKeeper:
         damaged: list[Path] = []
         for path in newest_snapshots(self._directory):
             try:
-                good.append((verify_snapshot(path).seq, path))
+                manifest = verified.get(path) or verify_snapshot(path)
+                good.append((manifest.seq, path))
             except StoreCorrupt:
                 damaged.append(path)
         for _, path in [(0, one) for one in damaged] + [
