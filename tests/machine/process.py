@@ -65,6 +65,7 @@ class Process:
                 lag=migration.lag,
                 route=migration.routes.current(),
                 settings=settings.router,
+                fast_ms=settings.gate.latency_budget_ms,
                 dimension=migration.dimension,
                 metric=migration.metric,
                 on_write=lambda: None,

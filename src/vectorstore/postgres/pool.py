@@ -23,8 +23,6 @@ __all__ = ["Deadline", "Pool", "connect"]
 T = TypeVar("T")
 
 _LIFETIME_S = 600.0
-# A day: neither poll() nor the server's settings can count as far as a caller can.
-_ALLOWED_MS_MAX = 86_400_000.0
 _SLICES_S = (0.02, 0.1)
 
 
@@ -94,7 +92,6 @@ class Pool:
     def deadline(self, timeout_ms: float | None) -> Deadline:
         """When a call that begins now must have ended. Default: after the statement timeout."""
         allowed_ms = self._settings.statement_timeout_ms if timeout_ms is None else timeout_ms
-        allowed_ms = min(allowed_ms, _ALLOWED_MS_MAX)
         return Deadline(time.monotonic() + allowed_ms / 1000.0, allowed_ms)
 
     def run(
