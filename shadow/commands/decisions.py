@@ -76,13 +76,15 @@ def cutover(
         if opened.routes.current().phase is Phase.FINAL:
             out.print("PostgreSQL is the primary for good: the migration is final")
             return
-        opened.routes.ask(Request(Wanted.POSTGRESQL, who("cutover"), why, force))
         try:
+            opened.routes.ask(Request(Wanted.POSTGRESQL, who("cutover"), why, force))
             waiting = _wait_for(opened, Phase.POSTGRESQL, wait_s)
         except KeyboardInterrupt:
-            err.print(
-                "the wish stays: a router flips when the gate passes; `shadow rollback` takes it back"
-            )
+            if opened.routes.request().wanted is Wanted.POSTGRESQL:
+                err.print(
+                    "the wish stays: a router flips when the gate passes; `shadow rollback` takes it "
+                    "back"
+                )
             raise
         verdict = opened.desk.ready()
         if opened.routes.current().phase is Phase.POSTGRESQL:

@@ -28,7 +28,7 @@ BEGINNING = [
     Point("shadow.writes.journal:Journal.bind", after=True),
     Point(f"{SNAPSHOT}:write_snapshot"),
     Point(f"{SNAPSHOT}:write_snapshot", after=True),
-    Point(f"{SNAPSHOT}:verify_snapshot", nth=2),
+    Point(f"{SNAPSHOT}:verify_snapshot"),
     Point("shadow.writes.journal:Journal.set_cursor", after=True),
 ]
 TRIES_MAX = 20

@@ -113,7 +113,9 @@ class PostgresqlDouble(PostgresStore):
     """The real store over a :class:`DoubleServer`."""
 
     def __init__(self, server: DoubleServer) -> None:
-        self.settings = PostgresSettings(dsn="postgresql://double", dimension=DIMENSION, metric=Metric.COSINE)
+        self.settings = PostgresSettings(
+            dsn="postgresql://double", dimension=DIMENSION, metric=Metric.COSINE
+        )
         self.server = server
         self.names = Names.of(self.settings.table)
         self._incarnation = None
