@@ -26,7 +26,9 @@ def test_ctrl_c_in_a_waiting_cutover_says_that_the_wish_stays(
         until("the wish", lambda: migration.routes.request().wanted is Wanted.POSTGRESQL)
         os.killpg(cutover.pid, signal.SIGINT)
         _, said = cutover.communicate(timeout=60)
-        assert cutover.returncode == 130
+        # Python itself ends by the signal if that struck in an import, though it was met later on. To a
+        # shell both are 130.
+        assert cutover.returncode in (130, -signal.SIGINT), said
         assert "the wish stays: a router flips when the gate passes" in said
         assert "`shadow rollback` takes it back" in said
         assert migration.routes.request().wanted is Wanted.POSTGRESQL
