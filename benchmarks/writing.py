@@ -132,7 +132,7 @@ def _router(bench: Bench) -> None:
             bench.results.read(PART, f"{data.name}, {answers} answers", found)
             main = interleave(
                 {name: sides[name] for name in ("plain PostgreSQL upsert", "router")},
-                rounds=bench.scale.rounds(9),
+                rounds=bench.scale.rounds(4),
                 block_s=0.4,
             )
             bench.results.ratio(
