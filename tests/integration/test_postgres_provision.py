@@ -88,6 +88,7 @@ def test_an_unreachable_server_is_not_a_configuration_error() -> None:
         ("postgresql://me:s3cret@host:5432/db", "s3cret"),
         ("postgres://me:s3%40cret@host/db?sslmode=require", "s3%40cret"),
         ("postgresql://me:p@ss@host/db", "p@ss"),
+        ("postgresql://me:p#s?s@host/db", "s?s"),
         ("postgresql://me@host/db?password=s3cret&x=1", "s3cret"),
         ("host=h password=s3cret user=me", "s3cret"),
         ("host=h password='s3 \\' cret' user=me", "cret"),
@@ -110,6 +111,12 @@ def test_masked_dsns_hold_no_secret(dsn: str, secret: str) -> None:
         (" ", "is empty"),
         ("postgresql://u:se@cret@127.0.0.1:1/x", "%40"),
         ("postgresql://u:se:x@cret@h,other/x", "%40"),
+        ("postgresql://u@place:secret@h/x", "%40"),
+        ("postgresql://u:se/cret@h/x", "%2F"),
+        ("postgresql://u:12/cret@h/x", "%2F"),
+        ("postgresql://u:se@12/cret@h/x", "%2F"),
+        ("postgresql://u:a?b@cret@h/x", "%40"),
+        ("postgresql://u:se@cr?et@h/x", "cannot be read"),
     ],
 )
 def test_a_dsn_that_means_something_else_is_refused(dsn: str, why: str) -> None:
@@ -117,6 +124,27 @@ def test_a_dsn_that_means_something_else_is_refused(dsn: str, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as caught:
         check_dsn(dsn)
     assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=@abstract port=5432 dbname=a@b",
+        "host=/run/postgresql",
+        "postgresql://u%40place:se%40c%2Fret@h1:1,h2:2/a%40b?application_name=a@b",
+        "postgresql://[::1]:5432/x",
+        "postgresql:///x",
+    ],
+)
+def test_a_dsn_that_means_what_it_says_is_taken(dsn: str) -> None:
+    """Several hosts, sockets, and an @ where it is one."""
+    assert check_dsn(dsn) == dsn
+
+
+def test_a_short_password_is_not_seen_in_other_words() -> None:
+    """A mask inside a word would tell what the password is."""
+    message = 'Name or service not known: "se"'
+    assert scrub(message, "postgresql://me:se@h/db") == 'Name or service not known: "***"'
 
 
 def test_a_password_is_scrubbed_from_a_message_wherever_it_stands() -> None:

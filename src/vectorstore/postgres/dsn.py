@@ -12,11 +12,14 @@ from vectorstore.errors import ConfigurationError
 __all__ = ["check_dsn", "mask_dsn", "scrub"]
 
 _MASK = "***"
+_WORD_LENGTH_MAX = 8
+"""A secret up to this long may be a part of ordinary words, and is masked only where it stands alone."""
 _SECRET_KEYS = ("password", "sslpassword", "oauth_client_secret")
-# Everything between the user's colon and the last @ of the authority: passwords may hold an @.
-_URI_PASSWORD = re.compile(
-    r"(?P<start>\b[a-z][a-z0-9+]*://[^:/?#\s]*:)[^/?#\s]*(?=@)", re.IGNORECASE
-)
+# Everything between the user's colon and the last @ there is: passwords may hold an @, / or #.
+_URI_PASSWORD = re.compile(r"(?P<start>\b[a-z][a-z0-9+]*://[^:/?#\s]*:)\S*(?=@)", re.IGNORECASE)
+# As libpq reads a URI: user and password end at the first @ that stands before any /.
+_URI_PLACE = re.compile(r"postgres(?:ql)?://(?:[^@/]*@)?(?P<place>[^?]*)")
+_PORTS = re.compile(r"[\d,\s]*")
 _KEY_PASSWORD = re.compile(
     rf"(?P<key>\b(?:{'|'.join(_SECRET_KEYS)})\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&'\"]+)",
     re.IGNORECASE,
@@ -36,16 +39,17 @@ def check_dsn(dsn: str) -> str:
     try:
         parts = conninfo.conninfo_to_dict(dsn)
     except (ProgrammingError, UnicodeError):
-        # The driver quotes what it could not read, which may be the password: not chained.
+        # The driver quotes what it could not read, which may be the password: not chained. Nor is it
+        # quoted here: where a password ends is what nobody can tell.
         raise ConfigurationError(
-            f"the PostgreSQL DSN {mask_dsn(dsn)!r} cannot be read: give a URI such as "
+            "the PostgreSQL DSN (DATABASE_URL, postgresql.dsn) cannot be read: give a URI such as "
             "postgresql://user:password@host:5432/database (percent-encode special characters)"
         ) from None
-    if "@" in str(parts.get("host", "")):
-        # What follows the first @ of the authority was taken for the host, and messages name hosts.
+    if _ends_early(dsn) or not _PORTS.fullmatch(str(parts.get("port", ""))):
+        # Part of the user or password was taken for host, port or database, which messages name.
         raise ConfigurationError(
-            "the PostgreSQL DSN has an @ in its user or password: write it as %40, so that it is not "
-            "taken for the beginning of the host"
+            "the PostgreSQL DSN does not say what it seems to: its port is not a number, or its user or "
+            "password has an @ or / in it: write @ as %40, / as %2F and : as %3A there"
         )
     return dsn
 
@@ -65,5 +69,14 @@ def scrub(message: str, dsn: str) -> str:
     for key in _SECRET_KEYS:
         secret = parts.get(key)
         if secret:
-            message = message.replace(str(secret), _MASK)
+            text = re.escape(str(secret))
+            if len(str(secret)) <= _WORD_LENGTH_MAX:
+                text = rf"(?<!\w){text}(?!\w)"
+            message = re.sub(text, _MASK, message)
     return mask_dsn(message).strip()
+
+
+def _ends_early(dsn: str) -> bool:
+    """Whether there is an @ where hosts and the database stand: the user or password has gone on."""
+    found = _URI_PLACE.match(dsn)
+    return found is not None and "@" in found["place"]
