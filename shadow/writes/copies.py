@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shadow.config import PostgresqlSettings
 from vectorstore.durable import sync_directory, write_durably
+from vectorstore.errors import ConfigurationError
 
 __all__ = ["begin_copy", "copy_of"]
 
@@ -49,5 +50,11 @@ def _place(dsn: str) -> str:
         return dsn
     from psycopg import conninfo
 
-    found = conninfo.conninfo_to_dict(dsn)
+    from vectorstore.postgres.dsn import check_dsn
+
+    try:
+        found = conninfo.conninfo_to_dict(check_dsn(dsn))
+    except ConfigurationError:
+        # Nothing is opened by it, as whoever tries is told; there is no copy to know of.
+        return "(unreadable)"
     return " ".join(f"{key}={found[key]}" for key in _PLACE if key in found)

@@ -142,6 +142,18 @@ def refusals(postgresql_dsn: str) -> dict[str, tuple[str, str]]:
     }
 
 
+@pytest.mark.parametrize("dsn", ["", "postgresql://u:se@cret@h/x", "postgresql://u:se@c?cret@h/x"])
+def test_a_dsn_that_is_refused_is_no_reason_not_to_tell_the_status(
+    dsn: str, tmp_path: Path
+) -> None:
+    """Of FAISS, which answers; what is wrong is in it, without a part of the password."""
+    operator = Operator(tmp_path, {"SHADOW_FAISS__DIMENSION": "8", "DATABASE_URL": dsn})
+    result = operator.run("status")
+    assert result.returncode == 0, result.stderr
+    assert "unavailable: the PostgreSQL DSN" in result.stdout
+    assert "cret" not in result.stderr + result.stdout
+
+
 @pytest.mark.parametrize("kind", ["wrong password", "no permission", "no pgvector"])
 def test_a_server_that_does_not_serve_is_refused_in_words(
     kind: str, refusals: dict[str, tuple[str, str]], tmp_path: Path
