@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from vectorstore.faiss.collection import UNIT_TOLERANCE, Collection
 from vectorstore.faiss.index import RowIndex, Rows2D
 from vectorstore.faiss.intake.copies import copied
 from vectorstore.faiss.intake.headers import checked_header
-from vectorstore.faiss.intake.layouts import BARE, recognise
+from vectorstore.faiss.intake.layouts import BARE, Layout, recognise
 from vectorstore.faiss.intake.probe import probe
 from vectorstore.faiss.intake.sides import SideRow, read_side
 from vectorstore.faiss.intake.vectors import open_index
@@ -60,13 +60,24 @@ def take_in(
     files cannot be read or the copy cannot be made.
     """
     found = recognise(path)
-    layout = copied(found, copy_to)
+    copy = copied(found, copy_to)
+    try:
+        return _taken_in(copy, metric, quarantine)
+    except IntakeRefused as refusal:
+        # Of the copies, which are all that was read, nothing may be left when somebody looks.
+        said = str(refusal)
+        for source, read in zip(found.files, copy.files, strict=True):
+            said = said.replace(str(read), str(source))
+        raise IntakeRefused(said) from refusal
+
+
+def _taken_in(layout: Layout, metric: Metric | None, quarantine: frozenset[str]) -> Intake:
     header = checked_header(layout.index)
     probe(layout)
     side = read_side(layout)
     foreign = open_index(layout.index)
     index = foreign.index
-    notes = [f"copied {len(layout.files)} files to {copy_to}"]
+    notes = [f"copied {len(layout.files)} files to {layout.index.parent}"]
     if side.dimension is not None and side.dimension != header.dimension:
         raise IntakeRefused(
             f"{layout.sides[0]} is about {side.dimension} dimensions and the index has "
@@ -77,9 +88,8 @@ def take_in(
             f"the side file says {side.kind!r}, the index is {index.kind!r}: used as it is"
         )
     labels: list[int] = foreign.labels.tolist()
-    if layout.name == BARE and len(side.rows) == len(labels) and _rise(labels):
-        # Numbers of the index's own, in which its order and theirs are one: the lines go by that.
-        labels = list(range(len(labels)))
+    if layout.name == BARE and len(side.rows) == len(labels):
+        labels = _by_line(layout, labels, side.rows)
     kept, placed, left_out = _paired(layout.sides[0], labels, side.rows, quarantine)
     chosen = metric or _metric_of(index, kept)
     ids = _checked(layout.index, index, kept, placed, chosen)
@@ -102,8 +112,21 @@ def take_in(
     return Intake(FaissStore(collection), layout.name, chosen, len(ids), tuple(notes))
 
 
-def _rise(labels: Sequence[int]) -> bool:
-    return all(before < after for before, after in pairwise(labels))
+def _by_line(layout: Layout, labels: list[int], rows: Mapping[int, SideRow]) -> list[int]:
+    """Which line each vector of a bare index goes with, where the index may have numbers of its own."""
+    in_order = list(range(len(labels)))
+    rising = all(before < after for before, after in pairwise(labels))
+    if rising or all(str(rows[at].id) == str(label) for at, label in enumerate(labels)):
+        # Its order and that of its numbers are one, or the lines name the numbers: they go by order.
+        return in_order
+    if sorted(labels) == in_order:
+        return labels
+    raise IntakeRefused(
+        f"{layout.sides[0]} does not match the index: {layout.index} has numbers of its own, which do "
+        f"not rise ({', '.join(map(str, labels[:LISTED_MAX]))} ..), so that nobody can tell which line "
+        "is whose. Save the index anew with rising numbers and the lines in their order, or give the "
+        "numbers themselves as the ids, in the order of the index"
+    )
 
 
 def _paired(
