@@ -9,12 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from shadow.errors import (
-    ForeignIncarnation,
-    JournalBusy,
-    JournalFull,
-    JournalSealed,
-)
+from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalSealed
 from shadow.writes.checkpointer import Checkpointer
 from shadow.writes.group_commit import GroupCommit
 from shadow.writes.journal_entry import EntryRow, batch_digest, row_of, vector_of

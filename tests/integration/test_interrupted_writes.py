@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
 
 from shadow.router import Router
 from tests.fakes.interrupts import struck_at
-from tests.plugins.migrations import SmallMigration, record
-from vectorstore.types import Metric
+from tests.plugins.migrations import SmallMigration, record, until
+from vectorstore.faiss.collection import Collection
+from vectorstore.types import Metric, Query
 from vectorstore.validation import normalised_record
 
 WAIT_S_MAX = 30.0
@@ -45,3 +47,42 @@ def test_only_the_wait_is_broken_off(small_migration: SmallMigration) -> None:
         assert number > 10
     with small_migration.routed() as router:
         assert held(router) == known
+
+
+def test_a_copy_in_which_a_change_broke_off_is_loaded_anew(
+    small_migration: SmallMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when there is no memory: the write is acknowledged all the same, and soon FAISS answers with it."""
+    write = Collection.write
+    failures = count(1)
+
+    def fails_once(collection: Collection, changes: Any) -> None:
+        write(collection, changes)
+        if next(failures) == 1:
+            raise MemoryError
+
+    with small_migration.routed() as router:
+        router.upsert([record("a")])
+        monkeypatch.setattr(Collection, "write", fails_once)
+        assert router.upsert([record("b"), record("c")]) == 3
+        until("the copy loaded anew", lambda: not router._faiss.store.broken)
+        answer = router.search(Query(record("c").embedding, 3))
+        assert (answer.store, answer.hits[0].id, answer.applied_seq) == ("faiss", "c", 3)
+        assert router.upsert([record("d")]) == 4
+        assert held(router) == {"a", "b", "c", "d"}
+
+
+def test_a_snapshot_that_does_not_load_is_passed_over(small_migration: SmallMigration) -> None:
+    """Its sums may be right and what it holds not: an older one and the journal after it are there."""
+    with small_migration.routed() as router:
+        router.upsert([record("a"), record("b")])
+    with small_migration.opened() as migration:
+        migration.snapshots.make(migration.load_faiss().store)
+        damaged = migration.load_faiss().store
+        with damaged.frozen() as (collection, _):
+            collection.index.overwrite(0, 2 * record("a").embedding)
+        migration.journal.append([("c", record("c"))])
+        damaged.apply(migration.journal.read(2))
+        migration.snapshots.make(damaged)
+    with small_migration.routed() as router:
+        assert held(router) == {"a", "b", "c"}

@@ -37,26 +37,24 @@ class PassingDesk:
         return None
 
 
-def _to_faiss(migration: Migration) -> None:
+def _move(migration: Migration, phase: Phase, wanted: Wanted) -> None:
     migration.routes.change(
         migration.routes.current(),
         who="operator",
-        why="trouble",
-        phase=Phase.FAISS,
-        request=Request(Wanted.FAISS, "operator", "trouble"),
+        why="test",
+        phase=phase,
+        request=Request(wanted, "operator", "test"),
     )
+
+
+def _to_faiss(migration: Migration) -> None:
+    _move(migration, Phase.FAISS, Wanted.FAISS)
 
 
 def _cutover(migration: Migration, desk: PassingDesk, **options: Any) -> Cutover:
     found: Any = desk
     migration.postgresql.look()
-    migration.routes.change(
-        migration.routes.current(),
-        who="test",
-        why="test",
-        phase=Phase.SHADOW,
-        request=Request(Wanted.AUTO, "test", "test"),
-    )
+    _move(migration, Phase.SHADOW, Wanted.AUTO)
     return Cutover(
         routes=migration.routes,
         evidence=migration.evidence,

@@ -499,3 +499,21 @@ def test_an_exact_scan_holds_writes_off_for_one_block_at_a_time(
     monkeypatch.setattr(Gate, "read", counted)
     assert len(store.search_exact(Query(normal(1)[0], 5)).hits) == 5
     assert holds >= 3
+
+
+def test_a_change_under_way_is_no_failure_to_whoever_asks_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until it is in place the copy stands where it stood; nobody takes it for broken meanwhile."""
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2)
+    store.upsert([record("a", normal(1)[0])])
+    asked: list[tuple[int, bool]] = []
+    write = Collection.write
+
+    def watched(collection: Collection, changes: Any) -> None:
+        asked.append((store.applied_seq(), store.broken))
+        write(collection, changes)
+
+    monkeypatch.setattr(Collection, "write", watched)
+    assert store.upsert([record("b", normal(1)[0])]) == 2
+    assert asked == [(1, False)]

@@ -379,12 +379,14 @@ class FaissStore:
 
         def change() -> None:
             collection = self._usable()
-            # Whatever breaks it off, no memory or a signal's handler, would leave index and rows out of
-            # step: each vector after that would be another record's.
-            self._unusable = BROKEN
-            collection.write(changes)
-            self._seq = seq
-            self._unusable = None
+            try:
+                collection.write(changes)
+                self._seq = seq
+            except BaseException:
+                # No memory, or a signal's handler: index and rows may be out of step, and each vector
+                # after that would be another record's. Not before: who asks how far it is, does not wait.
+                self._unusable = BROKEN
+                raise
 
         self._gate.alone(change)
 
