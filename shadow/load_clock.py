@@ -43,7 +43,7 @@ class LoadClock:
 
     def look(self, migration: Migration) -> LoadStanding | None:
         """The open load, or None if there is none or the server does not say."""
-        from vectorstore.postgres.index import build_progress
+        from vectorstore.postgres.building import build_progress
         from vectorstore.postgres.loading import load_progress
 
         try:

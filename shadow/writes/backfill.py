@@ -28,7 +28,7 @@ from shadow.writes.parts import Part, carry, parts_of
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.store import FaissStore
-from vectorstore.postgres.index import BuildProgress
+from vectorstore.postgres.building import BuildProgress
 from vectorstore.postgres.loading import LoadProgress, begin_load, finish_load, load_progress
 from vectorstore.postgres.store import PostgresStore
 

@@ -21,7 +21,8 @@ from vectorstore.errors import (
     Unsupported,
 )
 from vectorstore.filters import Filter
-from vectorstore.postgres.index import BuildProgress, drop_index, ensure_index
+from vectorstore.postgres.building import BuildProgress
+from vectorstore.postgres.index import drop_index, ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore

@@ -1,45 +1,37 @@
-"""The HNSW index: when it is built, on what expression, and how far a build has come."""
+"""The HNSW index: when it is built, and on what expression; and that of the metadata after a load."""
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
 from vectorstore.errors import StoreUnavailable
+from vectorstore.postgres.building import BuildProgress, build_watched
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.failures import translated
 from vectorstore.postgres.pool import connect
 from vectorstore.postgres.queries import OPERATOR_CLASSES
+from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 
 __all__ = [
-    "BuildProgress",
     "GraphMemory",
-    "build_progress",
     "drop_index",
+    "drop_metadata_index",
     "ensure_index",
+    "ensure_metadata_index",
     "graph_memory",
 ]
 
-_POLL_S = 0.25
 _UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 # PostgreSQL starts a worker for each 32 MB, two by its default settings.
 _PARALLEL_BYTES = 128 << 20
 _SPARE = 1.25
-
-_COUNTS = """
-    SELECT phase, blocks_done, blocks_total, tuples_done, tuples_total
-    FROM pg_stat_progress_create_index
-"""
-_PROGRESS = f"{_COUNTS} WHERE pid = %s"
-_BUILD = f"{_COUNTS} WHERE relid = to_regclass(quote_ident(%s))"
 
 _DEFINITION = """
     SELECT i.indisvalid, o.opcname, coalesce(c.reloptions, '{}')
@@ -48,15 +40,6 @@ _DEFINITION = """
     JOIN pg_opclass o ON o.oid = i.indclass[0]
     WHERE i.indexrelid = to_regclass(quote_ident(%s))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class BuildProgress:
-    """``phase`` in PostgreSQL's words; ``done`` of ``total`` blocks or tuples, 0 of 0 if unknown."""
-
-    phase: str
-    done: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +67,6 @@ def graph_memory(settings: PostgresSettings, rows: int) -> GraphMemory:
     return GraphMemory(rows * (vector + links + 150), int(number) * _UNITS[unit])
 
 
-def build_progress(store: PostgresStore) -> BuildProgress | None:
-    """How far the build of an index on this table has come, whoever builds it; None if nobody does."""
-    row = store.read(
-        lambda connection: connection.execute(_BUILD, (store.settings.table,)).fetchone()
-    )
-    return None if row is None else _progress_of(row)
-
-
 def ensure_index(
     store: PostgresStore,
     *,
@@ -115,7 +90,12 @@ def ensure_index(
             if not _fits(connection, store):
                 _drop(connection, store, concurrently=concurrently)
                 _give_memory(connection, graph_memory(settings, rows))
-                _build_watched(connection, store, concurrently, on_progress)
+                build_watched(
+                    connection,
+                    store,
+                    lambda: _build(connection, store, concurrently=concurrently),
+                    on_progress,
+                )
         except psycopg.Error as error:
             raise translated(error, settings) from error
     return store.refresh_index()
@@ -130,6 +110,30 @@ def drop_index(store: PostgresStore, *, concurrently: bool = True) -> None:
         except psycopg.Error as error:
             raise translated(error, store.settings) from error
     store.refresh_index()
+
+
+def drop_metadata_index(connection: BoundedConnection, names: Names) -> None:
+    """Take the index of the metadata away, for a load, which is quicker without it."""
+    connection.execute(
+        sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(names.metadata_index))
+    )
+
+
+def ensure_metadata_index(
+    store: PostgresStore, *, on_progress: Callable[[BuildProgress], None] | None = None
+) -> None:
+    """Build the index of the metadata that migration 0001 makes, if it is not there."""
+    statement = sql.SQL(
+        "CREATE INDEX IF NOT EXISTS {} ON {} USING gin (metadata jsonb_path_ops)"
+    ).format(sql.Identifier(store.names.metadata_index), store.names.table)
+    with connect(store.settings) as connection:
+        try:
+            connection.execute(
+                f"SET maintenance_work_mem = '{store.settings.maintenance_work_mem}'".encode()
+            )
+            build_watched(connection, store, lambda: connection.execute(statement), on_progress)
+        except psycopg.Error as error:
+            raise translated(error, store.settings) from error
 
 
 def _claim(connection: BoundedConnection, store: PostgresStore) -> None:
@@ -171,36 +175,6 @@ def _drop(connection: BoundedConnection, store: PostgresStore, *, concurrently: 
     )
 
 
-def _build_watched(
-    connection: BoundedConnection,
-    store: PostgresStore,
-    concurrently: bool,
-    on_progress: Callable[[BuildProgress], None] | None,
-) -> None:
-    """Build in a thread of its own, so that the caller's thread can report and be interrupted."""
-    failures: list[BaseException] = []
-
-    def build() -> None:
-        try:
-            _build(connection, store, concurrently=concurrently)
-        except psycopg.Error as error:
-            failures.append(error)
-
-    builder = threading.Thread(target=build, name=f"index of {store.settings.table}", daemon=True)
-    builder.start()
-    try:
-        while builder.is_alive():
-            builder.join(_POLL_S)
-            if on_progress and builder.is_alive():
-                _report(connection.info.backend_pid, store, on_progress)
-    except BaseException:
-        connection.cancel_safe(timeout=5.0)
-        builder.join()
-        raise
-    if failures:
-        raise failures[0]
-
-
 def _give_memory(connection: BoundedConnection, memory: GraphMemory) -> None:
     """Allow what the graph needs and not more: parallel workers take all that is allowed at once, out
     of /dev/shm, and get none at all when there is little for each."""
@@ -230,16 +204,3 @@ def _build(connection: BoundedConnection, store: PostgresStore, *, concurrently:
         _drop(connection, store, concurrently=concurrently)
         connection.execute("SET max_parallel_maintenance_workers = 0")
         connection.execute(statement)
-
-
-def _report(pid: int, store: PostgresStore, on_progress: Callable[[BuildProgress], None]) -> None:
-    row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
-    if row:
-        on_progress(_progress_of(row))
-
-
-def _progress_of(row: tuple[Any, ...]) -> BuildProgress:
-    phase, blocks_done, blocks_total, tuples_done, tuples_total = row
-    if tuples_total:
-        return BuildProgress(phase, tuples_done, tuples_total)
-    return BuildProgress(phase, blocks_done, blocks_total)

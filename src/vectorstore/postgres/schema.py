@@ -30,6 +30,7 @@ class Names:
     load: sql.Identifier
     schema_version: sql.Identifier
     vector_index: str
+    metadata_index: str
 
     @classmethod
     def of(cls, table: str) -> Names:
@@ -39,6 +40,7 @@ class Names:
             sql.Identifier(f"{table}_load"),
             sql.Identifier(f"{table}_schema"),
             f"{table}_embedding_hnsw",
+            f"{table}_metadata",
         )
 
 
@@ -191,7 +193,7 @@ def _filled(text: str, names: Names, settings: PostgresSettings) -> sql.Composed
         dimension=sql.Literal(settings.dimension),
         storage=sql.SQL("MAIN" if inline else "EXTERNAL"),
         metric=sql.Literal(settings.metric.value),
-        metadata_index=sql.Identifier(f"{settings.table}_metadata"),
+        metadata_index=sql.Identifier(names.metadata_index),
         source_index=sql.Identifier(f"{settings.table}_source_document"),
     )
 
