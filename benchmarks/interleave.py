@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ratio", "Seconds", "Side", "Timings", "interleave", "ratio"]
+__all__ = ["Ratio", "Seconds", "Side", "Timings", "interleave", "ratio", "unrest"]
 
 Seconds = npt.NDArray[np.float64]
 
@@ -89,10 +89,24 @@ def interleave(
 
 def ratio(one: Timings, other: Timings, *, share: float | None = 0.5) -> Ratio:
     """``one`` over ``other``, round by round: of a quantile, or (share None) of the wall time."""
-    if share is None:
-        found = np.array(one.walls_s) / np.array(other.walls_s)
-    else:
-        found = one.quantiles(share) / other.quantiles(share)
+    return _ratio(_per_block(one, share), _per_block(other, share))
+
+
+def unrest(side: Timings, *, share: float | None = 0.5) -> Ratio:
+    """A side over itself, each round over the one before: what the machine does of its own accord.
+
+    Its quartiles tell what a ratio between two sides cannot tell from 1 in a single round.
+    """
+    found = _per_block(side, share)
+    return _ratio(found[1:], found[:-1])
+
+
+def _per_block(side: Timings, share: float | None) -> Seconds:
+    return np.array(side.walls_s) if share is None else side.quantiles(share)
+
+
+def _ratio(above: Seconds, below: Seconds) -> Ratio:
+    found = above / below
     low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
     return Ratio(float(middle), float(low), float(high), len(found))
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.bench import Bench
 from benchmarks.datasets import Dataset
-from benchmarks.interleave import Seconds, Side, Timings, interleave, ratio
+from benchmarks.interleave import Seconds, Side, Timings, interleave, ratio, unrest
 from benchmarks.proxy import faulty_network
 from benchmarks.reads import bare_search
 from benchmarks.results import Figure
@@ -120,6 +120,11 @@ def _closed_loop(
     bench.results.ratio(
         PART, f"{name}, throughput", ratio(without, on, share=None), at_least=throughput_at_least
     )
+    for words, share in (("p99", 0.99), ("throughput", None)):
+        bench.results.ratio(
+            PART, f"closed loop, off / off a round before, {data.name}, {words}",
+            unrest(without, share=share),
+        )  # fmt: skip
     offered = max(1, compared.offered)
     for words, value in (
         ("share compared", compared.resolved / offered),

@@ -12,7 +12,7 @@ from benchmarks.chart import latency_chart
 from benchmarks.comparing import compare
 from benchmarks.datasets import Dataset, Seeds, dataset
 from benchmarks.document import write_document
-from benchmarks.interleave import Side, Timings, interleave, ratio
+from benchmarks.interleave import Side, Timings, interleave, ratio, unrest
 from benchmarks.results import Figure, Reading, Results, read_results
 from benchmarks.run import DOCUMENT
 
@@ -113,6 +113,15 @@ def test_document_and_chart_hold_the_figures(tmp_path: Path) -> None:
     assert "| 382 x 1,536 | 40.0 |  | 200 | 1.0000 | 5x | +0.16 ms |" in page
     assert "| p99 | 1.200x | 1.100 to 1.300 | <= 1.15x | yes |" in page
     assert "PostgresStore" in latency_chart(found)
+
+
+def test_unrest_is_a_side_over_itself() -> None:
+    """Each block over the one before it, of a quantile or of the wall time."""
+    side = Timings([np.array([t]) for t in (1.0, 2.0, 1.0, 2.0, 1.0)], [3.0, 3.0, 3.0, 3.0, 3.0])
+    found = unrest(side)
+    assert (found.low, found.high, found.rounds) == (0.5, 2.0, 4)
+    still = unrest(side, share=None)
+    assert (still.low, still.value, still.high) == (1.0, 1.0, 1.0)
 
 
 def test_a_missed_target_is_told_with_what_bounds_it(tmp_path: Path) -> None:
