@@ -53,12 +53,20 @@ class Tokens:
 
     @classmethod
     def of(cls, settings: ServeSettings) -> Tokens:
-        """Read them. Raises ConfigurationError for a file that cannot be read or a short token."""
-        return cls(
-            write=_digest("write_token", settings.write_token, settings.write_token_file),
-            control=_digest("control_token", settings.control_token, settings.control_token_file),
-            writes_open=is_loopback(settings.host),
-        )
+        """Read them.
+
+        Raises ConfigurationError for a file that cannot be read or is empty, a short token, and one
+        token for both.
+        """
+        write = _digest("write_token", settings.write_token, settings.write_token_file)
+        control = _digest("control_token", settings.control_token, settings.control_token_file)
+        if write is not None and write == control:
+            raise ConfigurationError(
+                "serve.write_token and serve.control_token are the same, so that whoever may write "
+                "could also decide which store answers: make another one for control with "
+                "`openssl rand -hex 32`"
+            )
+        return cls(write=write, control=control, writes_open=is_loopback(settings.host))
 
     def check_write(self, given: str | None) -> None:
         """Raises Problem unless this caller may write."""
@@ -143,22 +151,37 @@ def _name(host: str) -> str:
 def _digest(name: str, value: SecretStr | None, path: Path | None) -> bytes | None:
     if value is not None and path is not None:
         raise ConfigurationError(f"serve.{name} and serve.{name}_file are both set; set one")
+    source = f"serve.{name}"
     if path is not None:
-        try:
-            value = SecretStr(path.read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"serve.{name}_file: {path} cannot be read: {error}"
-            ) from error
+        source = f"serve.{name}_file: the token in {path}"
+        value = SecretStr(_read(name, path))
     if value is None:
         return None
     token = value.get_secret_value()
     if len(token) < TOKEN_LENGTH_MIN:
         raise ConfigurationError(
-            f"serve.{name} is shorter than {TOKEN_LENGTH_MIN} characters; make one with "
+            f"{source} is shorter than {TOKEN_LENGTH_MIN} characters; make one with "
             "`openssl rand -hex 32`"
         )
     return sha256(token.encode()).digest()
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"serve.{name}_file: {path} cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError:
+        # Not chained: Python's words show a byte of what may be the token.
+        raise ConfigurationError(f"serve.{name}_file: {path} is not text in UTF-8") from None
+    if not token:
+        raise ConfigurationError(
+            f"serve.{name}_file: {path} is empty or holds only white space; put a token into it with "
+            f"`openssl rand -hex 32 > {path}`"
+        )
+    return token
 
 
 def _check(wanted: bytes, given: str | None, what: str) -> None:

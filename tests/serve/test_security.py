@@ -86,14 +86,42 @@ def test_writes_are_refused_beyond_this_machine_without_a_token() -> None:
 
 
 def test_tokens_must_be_readable_and_long(tmp_path: Path) -> None:
-    """A token that is short, doubled or in a file that is not there keeps the proxy from starting."""
+    """A token that is short, doubled or in a file that is not there keeps the proxy from starting.
+    What is wrong with a file names the file."""
+    for name, held in (
+        ("empty", b""),
+        ("blank", b" \n\t\n"),
+        ("little", b"short"),
+        ("odd", b"\xff"),
+    ):
+        (tmp_path / name).write_bytes(held)
     for section, words in (
-        ({"write_token": "short"}, "shorter than 16"),
-        ({"control_token_file": tmp_path / "none"}, "cannot be read"),
+        ({"write_token": "short"}, "serve.write_token is shorter than 16"),
+        ({"write_token_file": tmp_path / "little"}, "little is shorter than 16"),
+        ({"control_token_file": tmp_path / "none"}, "none cannot be read: No such file"),
+        ({"control_token_file": tmp_path}, "cannot be read: Is a directory"),
+        ({"write_token_file": tmp_path / "odd"}, "odd is not text"),
+        ({"write_token_file": tmp_path / "empty"}, "write_token_file: .*empty is empty"),
+        ({"control_token_file": tmp_path / "blank"}, "control_token_file: .*blank is empty"),
         ({"write_token": WRITE_TOKEN, "write_token_file": tmp_path / "x"}, "both set"),
     ):
         with pytest.raises(ConfigurationError, match=words):
             Tokens.of(Settings.model_validate({"serve": section}).serve)
+
+
+def test_one_token_for_both_is_refused_and_not_shown(tmp_path: Path) -> None:
+    """Whoever may write could flip the primary with it; it makes no difference where the two stand."""
+    path = tmp_path / "token"
+    path.write_text(f"{WRITE_TOKEN}\n")
+    for section in (
+        {"write_token": WRITE_TOKEN, "control_token": WRITE_TOKEN},
+        {"write_token": WRITE_TOKEN, "control_token_file": path},
+        {"write_token_file": path, "control_token_file": path},
+    ):
+        settings = Settings.model_validate({"serve": section})
+        with pytest.raises(ConfigurationError, match="are the same") as refused:
+            serve(settings, on_ready=pytest.fail)
+        assert WRITE_TOKEN not in str(refused.value)
 
 
 def test_tokens_come_from_the_environment_too() -> None:
