@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -40,6 +41,15 @@ class Section(BaseModel):
         optional = {name for name, field in cls.model_fields.items() if field.default is None}
         return {name: v for name, v in values.items() if not (v == "" and name in optional)}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` would be taken for 1."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and wanted is not bool and get_origin(wanted) is not tuple:
+            raise ValueError(f"{str(value).lower()} switches nothing here: give a value")
+        return value
+
 
 class FaissSettings(Section):
     """Where the FAISS store comes from."""
@@ -58,7 +68,9 @@ class FaissSettings(Section):
         None, ge=1, le=16_000, description="Length of every vector; unset: as the index says."
     )
     quarantine: tuple[str, ...] = Field(
-        (), description="Ids to leave behind because PostgreSQL cannot hold them."
+        (),
+        examples=["doc-7", "position:12"],
+        description="Ids to leave behind because PostgreSQL cannot hold them.",
     )
     tombstones_share_max: OpenShare = Field(
         0.2,
@@ -110,6 +122,7 @@ class PostgresqlSettings(Section):
     maintenance_work_mem: str = Field(
         "256MB",
         pattern=r"^\d+(kB|MB|GB)$",
+        examples=["512MB"],
         description="Memory for building the index; the graph should fit.",
     )
 
@@ -198,6 +211,7 @@ class GateSettings(Section):
     )
     strata: tuple[str, ...] = Field(
         (),
+        examples=["filtered", "k<=10"],
         description="Shares of the traffic that must pass by themselves: filtered, unfiltered, k<=10, label:NAME.",
     )
     alpha_ready: OpenShare = Field(
@@ -281,6 +295,7 @@ class ServeSettings(Section):
     port: int = Field(8_080, ge=0, le=65_535, description="Port to listen on; 0: any free one.")
     hosts_allowed: tuple[str, ...] = Field(
         (),
+        examples=["search.example.org"],
         description="Host names that requests may be addressed to, besides the address listened on and localhost.",
     )
     write_token: SecretStr | None = Field(
@@ -299,6 +314,7 @@ class ServeSettings(Section):
     embedder: str | None = Field(
         None,
         pattern=r"^[\w.]+:\w+$",
+        examples=["my_package.models:make_embedder"],
         description="module:function that makes the embedding model, for searches by text; unset: by vector only.",
     )
     body_bytes_max: int = Field(

@@ -8,6 +8,7 @@ the names joined by two underscores (``SHADOW_GATE__RECALL_MIN=0.98``). Two go b
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from shadow.config import Settings
 from vectorstore.errors import ConfigurationError
@@ -95,15 +97,45 @@ def _put(values: dict[str, Any], target: tuple[str, ...], value: str, name: str)
 
 def _explain(error: ValidationError, source: Path | None) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
+    # Of what stands in a list, the list is named.
+    where = [part for part in problem["loc"] if isinstance(part, str)]
+    name = ".".join(where)
     origin = f" (from {source} or the environment)" if source else " (from the environment)"
     if problem["type"] == "extra_forbidden":
-        section: Any = Settings
-        for part in problem["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
-        allowed = ", ".join(sorted(section.model_fields))
-        return f"unknown setting {where!r}{origin}; known here: {allowed}"
-    return f"setting {where!r}{origin}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        allowed = ", ".join(sorted(_section(where[:-1]).model_fields))
+        return f"unknown setting {name!r}{origin}; known here: {allowed}"
+    return f"setting {name!r}{origin}: {_in_words(problem, where)}"
+
+
+def _in_words(problem: ErrorDetails, where: list[str]) -> str:
+    """What is wrong with a value, and the right form of it, without the names of Python's types."""
+    kind, key = problem["type"], where[-1]
+    if kind == "model_type":
+        return (
+            f"it is a section and no value: write [{key}] on a line of its own, and its settings "
+            f"({', '.join(_section(where).model_fields)}) on the lines below"
+        )
+    examples = _section(where[:-1]).model_fields[key].examples or []
+    if kind == "tuple_type" or len(where) < len(problem["loc"]):
+        variable = f"{ENVIRONMENT_PREFIX}{'__'.join(where).upper()}"
+        return (
+            f"it must be a list of texts, as in {key} = {json.dumps(examples)}, or in the environment "
+            f"{variable}={','.join(examples)}"
+        )
+    if kind in ("path_type", "string_type"):
+        return f'it must be a text in quotes, as in {key} = "..."'
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    example = f", as in {key} = {json.dumps(examples[0])}" if examples else ""
+    return f"{problem['msg'][0].lower()}{problem['msg'][1:]}{example}"
+
+
+def _section(names: list[str]) -> type[BaseModel]:
+    section: Any = Settings
+    for name in names:
+        section = section.model_fields[name].annotation
+    found: type[BaseModel] = section
+    return found
 
 
 def _variables(section: BaseModel, prefix: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shadow.config import GateSettings
@@ -56,3 +58,22 @@ def test_strata_come_from_the_environment_and_a_wrong_one_names_the_setting() ->
     with pytest.raises(ConfigurationError, match=r"gate\.strata.*'sometimes'"):
         load_settings(environment={"SHADOW_GATE__STRATA": "sometimes"})
     assert GateSettings().strata == ()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['strata = "filtered"', "strata = 3", "strata = {a = 1}", "strata = [3]", "strata = [[]]",
+     '[[gate.strata]]\nname = "filtered"', "strata = true"],
+)  # fmt: skip
+def test_strata_of_another_form_are_told_the_right_one(tmp_path: Path, written: str) -> None:
+    """In TOML and in the environment, and without the name of a type of Python's."""
+    path = tmp_path / "shadow.toml"
+    path.write_text(f"[gate]\n{written}\n")
+    with pytest.raises(ConfigurationError, match=r"'gate\.strata'") as refused:
+        load_settings(path, {})
+    said = str(refused.value)
+    assert 'a list of texts, as in strata = ["filtered", "k<=10"]' in said
+    assert "SHADOW_GATE__STRATA=filtered,k<=10" in said
+    assert "tuple" not in said
+    path.write_text('[gate]\nstrata = ["filtered", "k<=10"]\n')
+    assert load_settings(path, {}).gate.strata == ("filtered", "k<=10")

@@ -1,0 +1,46 @@
+"""What a wrong value in the router's configuration is told: the key, and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shadow.config_sources import load_settings
+from vectorstore.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("gate = 3", r"'gate' .*a section and no value: write \[gate\] on a line of its own"),
+        ("[[gate]]\nrecall_min = 0.9", r"'gate' .*write \[gate\]"),
+        ("state_directory = 3", "'state_directory' .*must be a text in quotes"),
+        ("[postgresql]\ndsn = 3", r"'postgresql\.dsn' .*must be a text in quotes"),
+        ('[faiss]\nquarantine = "a"', r'a list of texts, as in quarantine = \["doc-7"'),
+        ('[serve]\nhosts_allowed = "a"', "SHADOW_SERVE__HOSTS_ALLOWED=search.example.org"),
+        ('[postgresql]\nmaintenance_work_mem = "1 GB"', 'maintenance_work_mem = "512MB"'),
+        ("[faiss]\ndimension = true", r"'faiss\.dimension' .*true switches nothing here"),
+        ("[router]\ntimeout_ms = true", r"'router\.timeout_ms' .*true switches nothing here"),
+        ('[gate]\nstrata = ["sometimes"]', r"'gate\.strata' .*: the stratum 'sometimes'"),
+        ("[gate\n", "not valid TOML"),
+        ("[gates]\nrecall_min = 0.9", "unknown setting 'gates'"),
+    ],
+)
+def test_a_wrong_value_is_told_the_right_form(tmp_path: Path, written: str, says: str) -> None:
+    """The file is named, and no type of Python's."""
+    path = tmp_path / "shadow.toml"
+    path.write_text(f"{written}\n")
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        load_settings(path, {})
+    assert str(path) in str(refused.value)
+    for word in ("tuple", "pathlib", "instance of", "dictionary"):
+        assert word not in str(refused.value)
+
+
+def test_a_switch_is_still_one(tmp_path: Path) -> None:
+    """Where true and false are what is asked for, in the file and as a text."""
+    path = tmp_path / "shadow.toml"
+    path.write_text("[mirror]\nown_process = false\n")
+    assert load_settings(path, {}).mirror.own_process is False
+    assert load_settings(path, {"SHADOW_MIRROR__OWN_PROCESS": "true"}).mirror.own_process is True
