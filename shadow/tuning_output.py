@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from shadow.core.frontier import Candidate, Measured
@@ -104,12 +105,14 @@ def require_writable(path: Path) -> None:
 def write_settings(path: Path, values: Mapping[str, str | int]) -> None:
     """Set keys of [postgresql] in a TOML file and leave the rest of it as it is, comments included.
 
-    Raises ConfigurationError, and leaves the file alone, if the result would not be valid TOML.
+    Raises ConfigurationError, and leaves the file as it was, if the result would not be valid TOML or
+    cannot be written.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    lines = before.splitlines()
     start = next((at for at, line in enumerate(lines) if _is_header(line, "postgresql")), None)
     if start is None:
         lines += ["", "[postgresql]"]
@@ -133,7 +136,15 @@ def write_settings(path: Path, values: Mapping[str, str | int]) -> None:
             f"{path} was left as it is: with the proposal it would not be valid TOML ({error}); "
             "write the settings by hand"
         ) from error
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        # In place, as the file may be mounted by itself; what a full disk cut off was there before.
+        with suppress(OSError):
+            path.write_text(before, encoding="utf-8")
+        raise ConfigurationError(
+            f"cannot write {path}: {error.strerror}; write the settings by hand"
+        ) from error
 
 
 def _place(section: Sequence[str], key: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ from vectorstore.errors import InvalidInput
 if TYPE_CHECKING:
     from shadow.opening import Migration
     from shadow.replay import Embed
+    from shadow.tuning import Tuned
     from vectorstore.types import Query
 
 __all__ = ["doctor", "index", "new_era", "replay", "tune"]
@@ -176,7 +177,6 @@ def tune(
     from shadow.tuning_output import (
         chart,
         require_writable,
-        rows,
         settings_of,
         write_settings,
     )
@@ -196,29 +196,37 @@ def tune(
             latency_budget_ms=gate.latency_budget_ms,
             on_step=lambda step: err.print(step, markup=False),
         )
-        path.write_text(chart(tuned), encoding="utf-8")
         values = settings_of(tuned.proposed.candidate, rows=tuned.rows) if tuned.proposed else {}
+        # Before anything is written: a file that cannot be must not cost what took minutes to measure.
+        if as_json:
+            print_json(
+                {
+                    "frontier": [asdict(one) for one in tuned.frontier],
+                    "confirmed": [asdict(one) for one in tuned.confirmed],
+                    "proposed": dict(values) or None,
+                }
+            )
+        else:
+            _print_tuned(tuned, values)
+        path.write_text(chart(tuned), encoding="utf-8")
+        if not as_json:
+            out.print(f"chart: {path}", markup=False)
         if write and values:
             write_settings(target, values)
             opened.routes.note(who=who("tune"), what="settings written", why=str(dict(values)))
-    if as_json:
-        print_json(
-            {
-                "frontier": [asdict(one) for one in tuned.frontier],
-                "confirmed": [asdict(one) for one in tuned.confirmed],
-                "proposed": dict(values) or None,
-            }
-        )
-    else:
-        table = Table("way to search", "recall", "confirmed", "p50 ms", "p95 ms", "")
-        for row in rows(tuned):
-            table.add_row(*row)
-        out.print(table)
-        out.print(f"chart: {path}", markup=False)
-        for key, value in values.items():
-            out.print(f"  postgresql.{key} = {value}", markup=False)
     if not values:
         stop("no way to search met the thresholds on both halves of the queries", code=HOLD)
+
+
+def _print_tuned(tuned: Tuned, values: Mapping[str, str | int]) -> None:
+    from shadow.tuning_output import rows
+
+    table = Table("way to search", "recall", "confirmed", "p50 ms", "p95 ms", "")
+    for row in rows(tuned):
+        table.add_row(*row)
+    out.print(table)
+    for key, value in values.items():
+        out.print(f"  postgresql.{key} = {value}", markup=False)
 
 
 def index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from shadow.config_sources import config_file, load_settings
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
 from shadow.tuning import tune
 from shadow.tuning_output import chart, rows, settings_of, write_settings
+from tests.fakes.file_limit import file_limit
 from tests.plugins.migrations import SmallMigration
 from vectorstore.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from vectorstore.filters import Filter
@@ -174,6 +176,36 @@ def test_what_cannot_be_written_is_said_before_anything_is_measured(
     given, named = tmp_path / "given.toml", {"SHADOW_CONFIG": str(tmp_path / "named.toml")}
     assert config_file(given, named) == given
     assert config_file(None, named) == tmp_path / "named.toml"
+
+
+def test_a_disk_that_takes_no_more_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """The operator's settings are not cut off half way."""
+    path = tmp_path / "shadow.toml"
+    path.write_text("# mine\n" * 1_000)
+    before = path.read_text()
+    with file_limit(path.stat().st_size + 10), pytest.raises(ConfigurationError, match="by hand"):
+        write_settings(path, settings_of(Candidate(ef_search=80), rows=10))
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_was_measured_is_told_although_it_cannot_be_written(
+    tmp_path: Path, small_migration: SmallMigration, options: list[str]
+) -> None:
+    """The table and the proposal, or the JSON, come before the refusal of the file."""
+    small_migration.filled(40)
+    queries, given = tmp_path / "queries.npy", tmp_path / "given.toml"
+    np.save(queries, np.random.default_rng(3).normal(size=(40, 8)).astype(np.float32))
+    # Such a section cannot be added to.
+    given.write_text('postgresql = { index_type = "auto" }\n')
+    asked = small_migration.command("tune", str(queries), "-c", str(given), "--write", *options)
+    told, said = asked.communicate(timeout=120)
+    assert (asked.returncode, "was left as it is" in said) == (2, True), said
+    if options:
+        assert "exact_rows_max" in json.loads(told)["proposed"]
+    else:
+        assert "way to search" in told
+        assert "postgresql.exact_rows_max = " in told
 
 
 @pytest.mark.slow
