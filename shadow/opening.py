@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from shadow.eras import open_era, settings_of_answers
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era, Verification
+from shadow.intake import ORIGIN, begin, elsewhere
 from shadow.lag import LagClock
 from shadow.process_lock import process_lock
 from shadow.routes import RouteBook
@@ -27,7 +27,7 @@ from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.errors import ConfigurationError, VectorStoreError
+from vectorstore.errors import ConfigurationError
 from vectorstore.types import Metric
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def open_migration(
     """Open the state directory; the first time, take the FAISS index in.
 
     PostgreSQL is not contacted yet: a router starts without its shadow. ``on_note`` is told what the
-    intake found. Raises IntakeRefused, ConfigurationError, StoreCorrupt.
+    intake found, and that faiss.path is not where the index came from. Raises IntakeRefused,
+    ConfigurationError, StoreCorrupt.
     """
     directory = settings.state_directory.absolute()
     _make_private(directory)
@@ -145,11 +146,12 @@ def open_migration(
         )
         with process_lock(directory / "intake.lock", wait=True):
             if not snapshots.exists():
-                _begin(settings, directory, journal, snapshots, on_note or _log_note)
+                begin(settings, directory, journal, snapshots, on_note or _log_note)
         dimension, metric = journal.vectors()
         # Another process may have taken the index in since this one opened the journal.
         journal.bind(dimension, metric)
         _check_vectors(settings, dimension, metric)
+        _check_path(settings, directory, journal, on_note)
         routes = RouteBook(journal, mirror_rate=settings.mirror.rate)
         evidence = EvidenceBook(directory)
     except BaseException:
@@ -203,50 +205,6 @@ def _make_private(directory: Path) -> None:
         ) from error
 
 
-def _begin(
-    settings: Settings,
-    directory: Path,
-    journal: Journal,
-    snapshots: SnapshotKeeper,
-    on_note: Callable[[str], None],
-) -> None:
-    """Take the index in, or begin an empty one, and make the first snapshot."""
-    from vectorstore.faiss.intake import take_in
-    from vectorstore.faiss.store import FaissStore
-
-    faiss = settings.faiss
-    if faiss.path is not None:
-        origin = directory / "origin"
-        # Without a snapshot no intake was ever finished: what is there is left from a failed one.
-        shutil.rmtree(origin, ignore_errors=True)
-        try:
-            taken = take_in(
-                faiss.path,
-                copy_to=origin,
-                metric=faiss.metric,
-                quarantine=frozenset(faiss.quarantine),
-            )
-        except VectorStoreError:
-            shutil.rmtree(origin, ignore_errors=True)
-            raise
-        store = taken.store
-        on_note(f"took in {taken.rows:,} records from {faiss.path} ({taken.layout} layout)")
-        for note in taken.notes:
-            on_note(note)
-    elif faiss.dimension is not None:
-        store = FaissStore.empty(
-            dimension=faiss.dimension, metric=faiss.metric or Metric.COSINE, kind=faiss.kind
-        )
-    else:
-        raise ConfigurationError(
-            "there is no FAISS index yet: set faiss.path (SHADOW_FAISS__PATH) to the index to migrate, "
-            "or faiss.dimension to start an empty one"
-        )
-    journal.bind(store.dimension, store.metric)
-    snapshots.make(store)
-    store.close()
-
-
 def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
     for name, wanted, found in (
         ("faiss.dimension", settings.faiss.dimension, dimension),
@@ -257,6 +215,27 @@ def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
                 f"{name} is set to {wanted}, and the index in {settings.state_directory} has "
                 f"{found}: unset it, or give another state_directory to another index"
             )
+
+
+def _check_path(
+    settings: Settings,
+    directory: Path,
+    journal: Journal,
+    on_note: Callable[[str], None] | None,
+) -> None:
+    """An index that is not the one in the state directory is told of; refused while there is nothing
+    that could be served in its place."""
+    why = elsewhere(settings.faiss.path, directory)
+    if why is None or journal.sealed():
+        return
+    if journal.head() == 0 and not (directory / ORIGIN).exists():
+        raise ConfigurationError(
+            f"{why}. Nothing was ever written to it: it may be deleted as well"
+        )
+    if on_note is None:
+        log.warning("index_elsewhere", why=why)
+    else:
+        on_note(why)
 
 
 def _log_note(note: str) -> None:

@@ -10,10 +10,9 @@ from shadow.doctor.finding import Finding, Severity
 from shadow.doctor.subject import Subject
 from vectorstore.errors import StoreCorrupt
 from vectorstore.faiss.intake.pickles import begins_with_dict
-from vectorstore.faiss.manifest import file_sum
 from vectorstore.faiss.snapshot import newest_snapshots, verify_snapshot
 
-__all__ = ["changed_sources", "check_files", "damaged_snapshots", "pickles_of"]
+__all__ = ["check_files", "damaged_snapshots", "pickles_of"]
 
 TOMBSTONES_SHARE_MAX = 0.2
 OPCODES_MAX = 200_000
@@ -26,6 +25,16 @@ def check_files(subject: Subject) -> Iterator[Finding]:
     running = subject.running
     if running is None:
         return
+    if running.source_elsewhere is not None:
+        yield Finding(
+            10,
+            "several processes, torn files",
+            Severity.WARNING,
+            "faiss.path is not where this migration's index came from",
+            (running.source_elsewhere,),
+            "if the index was only moved or the setting is left over, unset faiss.path; else what is there "
+            "is another migration, with a state_directory of its own",
+        )
     if running.source_changed or running.snapshots_damaged:
         yield Finding(
             10,
@@ -53,19 +62,6 @@ def check_files(subject: Subject) -> Iterator[Finding]:
             "the router reads it without running it; keep it from programs that use pickle.load "
             "(allow_dangerous_deserialization) and delete it when the migration is final",
         )
-
-
-def changed_sources(path: Path | None, origin: Path) -> tuple[str, ...]:
-    """Files of the index that was taken in that no longer equal the copy made of them."""
-    if path is None or not origin.is_dir():
-        return ()
-    folder = path if path.is_dir() else path.parent
-    pairs = [(folder / copy.name, copy) for copy in sorted(origin.iterdir()) if copy.is_file()]
-    return tuple(
-        str(source)
-        for source, copy in pairs
-        if source.is_file() and file_sum(source).sha256 != file_sum(copy).sha256
-    )
 
 
 def damaged_snapshots(folder: Path) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class Running:
     drops_share_max: float
     cpu_share_max: float
     source_changed: tuple[str, ...]
+    source_elsewhere: str | None
     source_pickles: tuple[str, ...]
     snapshots_damaged: tuple[str, ...]
 
@@ -102,7 +103,8 @@ class Subject:
 
 def subject_of(migration: Migration) -> Subject:
     """The pair of a migration; works with PostgreSQL away."""
-    from shadow.doctor.files import changed_sources, damaged_snapshots, pickles_of
+    from shadow.doctor.files import damaged_snapshots, pickles_of
+    from shadow.intake import ORIGIN, changed_sources, elsewhere
 
     faiss = migration.load_faiss().store
     postgresql: PostgresStore | None = None
@@ -120,6 +122,7 @@ def subject_of(migration: Migration) -> Subject:
     head = migration.lag.refresh()
     settings = migration.settings
     directory = settings.state_directory.absolute()
+    moved = elsewhere(settings.faiss.path, directory)
     return Subject(
         faiss=faiss,
         postgresql=postgresql,
@@ -137,7 +140,11 @@ def subject_of(migration: Migration) -> Subject:
             dropped=tally.dropped,
             drops_share_max=settings.gate.drops_share_max,
             cpu_share_max=settings.mirror.cpu_share_max,
-            source_changed=changed_sources(settings.faiss.path, directory / "origin"),
+            # Files of another index are not changed ones.
+            source_changed=()
+            if moved
+            else changed_sources(settings.faiss.path, directory / ORIGIN),
+            source_elsewhere=moved,
             source_pickles=pickles_of(settings.faiss.path),
             snapshots_damaged=damaged_snapshots(directory / "snapshots"),
         ),

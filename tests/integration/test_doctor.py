@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 
 from shadow.cli import app
 from shadow.doctor import examine
-from shadow.doctor.files import changed_sources, damaged_snapshots, pickles_of
+from shadow.doctor.files import damaged_snapshots, pickles_of
 from shadow.doctor.finding import Finding, Severity
 from shadow.doctor.subject import Running, Subject
+from shadow.intake import changed_sources
+from tests.foreign.layouts import flat_chunk, write_bot_layout
 from vectorstore import Metric
 from vectorstore.faiss.snapshot import write_snapshot
 from vectorstore.faiss.store import FaissStore
@@ -45,6 +47,7 @@ SOUND = Running(
     drops_share_max=0.05,
     cpu_share_max=0.25,
     source_changed=(),
+    source_elsewhere=None,
     source_pickles=(),
     snapshots_damaged=(),
 )
@@ -233,6 +236,27 @@ def test_trap_10_somebody_still_saves_to_the_old_files(tmp_path: Path) -> None:
     (source / "index.faiss").write_bytes(b"as it is now")
     changed = changed_sources(source, origin)
     assert _trap(_found(None, source_changed=changed), 10).severity is Severity.FAULT
+
+
+def test_trap_10_an_index_elsewhere(tmp_path: Path) -> None:
+    """faiss.path was changed: nobody saves to the old files, so that is not said of the new ones."""
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for seed, path in enumerate(paths):
+        vectors = np.random.default_rng(seed).normal(size=(20, 4)).astype(np.float32)
+        write_bot_layout(path, "flat", vectors, [flat_chunk(at) for at in range(20)])
+    config = tmp_path / "shadow.toml"
+    told: list[dict[str, Any]] = []
+    for path in paths:
+        config.write_text(
+            f'state_directory = "{tmp_path / "state"}"\n[faiss]\npath = "{path}"\n[postgresql]\n'
+            'dsn = "postgresql://nobody@127.0.0.1:1/none"\nconnect_timeout_ms = 500\n'
+        )
+        result = CliRunner().invoke(app, ["doctor", "-c", str(config), "--json"])
+        told = [one for one in json.loads(result.stdout)["findings"] if one["trap"] == 10]
+        if path == paths[0]:
+            assert told == []
+    assert [one["severity"] for one in told] == ["warning"]
+    assert f"took its index in from {paths[0]}" in told[0]["evidence"][0]
 
 
 def test_trap_10_a_torn_snapshot(tmp_path: Path) -> None:

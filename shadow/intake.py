@@ -1,0 +1,169 @@
+"""Where a migration's FAISS store begins: an index taken in, or an empty one; and what is remembered of it.
+
+The index is read once. From then on the snapshots and the journal are what there is, so ``faiss.path``
+may change or go without anything happening: that is why it is remembered where the index came from.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from shadow.config import Settings
+from shadow.writes.journal import Journal
+from shadow.writes.snapshots import SnapshotKeeper
+from vectorstore.durable import write_durably
+from vectorstore.errors import ConfigurationError, IntakeRefused, StoreCorrupt, VectorStoreError
+from vectorstore.types import Metric
+
+if TYPE_CHECKING:
+    from vectorstore.faiss.store import FaissStore
+
+__all__ = ["ORIGIN", "begin", "changed_sources", "elsewhere"]
+
+ORIGIN = "origin"
+_MEMORY = "intake.json"
+
+
+def begin(
+    settings: Settings,
+    directory: Path,
+    journal: Journal,
+    snapshots: SnapshotKeeper,
+    on_note: Callable[[str], None],
+) -> None:
+    """Take the index in, or begin an empty one, and make the first snapshot.
+
+    Raises IntakeRefused, ConfigurationError, and StoreCorrupt where there was a snapshot before and the
+    journal alone would not lead to where the store was.
+    """
+    _require_same_beginning(settings, directory, journal)
+    faiss = settings.faiss
+    if faiss.path is not None:
+        store = _taken_in(settings, faiss.path, directory / ORIGIN, on_note)
+    elif faiss.dimension is not None:
+        from vectorstore.faiss.store import FaissStore
+
+        store = FaissStore.empty(
+            dimension=faiss.dimension, metric=faiss.metric or Metric.COSINE, kind=faiss.kind
+        )
+    else:
+        raise ConfigurationError(
+            "there is no FAISS index yet: set faiss.path (SHADOW_FAISS__PATH) to the index to migrate, "
+            "or faiss.dimension to start an empty one"
+        )
+    journal.bind(store.dimension, store.metric)
+    snapshots.make(store)
+    store.close()
+    # After the snapshot: whoever finds this and no snapshot knows that there was one.
+    path = None if faiss.path is None else str(faiss.path.resolve())
+    with suppress(OSError):
+        # On a disk that is full now, nobody can tell later on; the migration has begun all the same.
+        write_durably(directory / _MEMORY, orjson.dumps({"path": path}))
+
+
+def elsewhere(path: Path | None, directory: Path) -> str | None:
+    """Why an index that is at ``path`` is not the one that this migration moves.
+
+    ``None`` if it came from there, if nothing is there, or if nobody can tell.
+    """
+    memory = _remembered(directory)
+    if path is None or memory is None or not path.exists():
+        return None
+    came_from = memory["path"]
+    if came_from == str(path.resolve()):
+        return None
+    begun = (
+        "began with an empty index" if came_from is None else f"took its index in from {came_from}"
+    )
+    return (
+        f"faiss.path is {path}, and the migration in {directory} {begun}: what is at faiss.path is not "
+        "in it and is not read. To migrate that, give it a state_directory and a postgresql.table of "
+        "its own; else unset faiss.path"
+    )
+
+
+def changed_sources(path: Path | None, origin: Path) -> tuple[str, ...]:
+    """Files of the index that was taken in that no longer equal the copy made of them."""
+    from vectorstore.faiss.manifest import file_sum
+
+    if path is None or not origin.is_dir():
+        return ()
+    folder = path if path.is_dir() else path.parent
+    pairs = [(folder / copy.name, copy) for copy in sorted(origin.iterdir()) if copy.is_file()]
+    return tuple(
+        str(source)
+        for source, copy in pairs
+        if source.is_file() and file_sum(source).sha256 != file_sum(copy).sha256
+    )
+
+
+def _require_same_beginning(settings: Settings, directory: Path, journal: Journal) -> None:
+    """Without a snapshot the journal needs its beginning again, all of it, on the same index."""
+    memory, head = _remembered(directory), journal.head()
+    if memory is None and head == 0:
+        return
+    path = settings.faiss.path
+    same = memory is not None and memory["path"] == (None if path is None else str(path.resolve()))
+    if not same or journal.base() > 0 or changed_sources(path, directory / ORIGIN):
+        raise StoreCorrupt(
+            f"the snapshots of FAISS are gone: there is none in {directory / 'snapshots'}, and without "
+            f"one the {head:,} writes of the journal beside it lead nowhere. Put the folder back, or go "
+            "back to a backup with `shadow restore`; to begin anew, give another state_directory"
+        )
+
+
+def _taken_in(
+    settings: Settings, path: Path, origin: Path, on_note: Callable[[str], None]
+) -> FaissStore:
+    from vectorstore.faiss.intake import take_in
+
+    _require_movable(path)
+    # Without a snapshot no intake was ever finished: what is there is left from a failed one.
+    shutil.rmtree(origin, ignore_errors=True)
+    try:
+        taken = take_in(
+            path,
+            copy_to=origin,
+            metric=settings.faiss.metric,
+            quarantine=frozenset(settings.faiss.quarantine),
+        )
+    except VectorStoreError:
+        shutil.rmtree(origin, ignore_errors=True)
+        raise
+    on_note(f"took in {taken.rows:,} records from {path} ({taken.layout} layout)")
+    for note in taken.notes:
+        on_note(note)
+    return taken.store
+
+
+def _require_movable(path: Path) -> None:
+    """Refuse what PostgreSQL cannot hold by the head of the file, before anything is copied or read."""
+    from vectorstore.faiss.intake import recognise
+    from vectorstore.faiss.intake.headers import checked_header
+    from vectorstore.postgres.settings import DIMENSION_MAX
+
+    index = recognise(path).index
+    dimension = checked_header(index).dimension
+    if dimension > DIMENSION_MAX:
+        raise IntakeRefused(
+            f"{index} has vectors of {dimension:,} dimensions, and pgvector's type `vector` holds at "
+            f"most {DIMENSION_MAX:,}, so that PostgreSQL could not hold one of them. Nothing was taken "
+            "in. Embed the texts with a model of fewer dimensions, or ask it for shorter vectors "
+            "(shadow reembed TARGET --source FOLDER), and migrate that"
+        )
+
+
+def _remembered(directory: Path) -> dict[str, str | None] | None:
+    """``path``: where the index was taken in from, ``None`` for an empty one. Before the first: nothing."""
+    try:
+        found: dict[str, str | None] = orjson.loads((directory / _MEMORY).read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        # Cut off as its process died: as if it was not written yet.
+        return None
+    return found

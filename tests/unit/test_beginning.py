@@ -1,0 +1,148 @@
+"""Where a migration begins: what is refused at the start, and what is said when the index is elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from shadow.config import Settings
+from shadow.opening import open_migration
+from shadow.service import open_router
+from tests.foreign.layouts import flat_chunk, write_bare_layout, write_bot_layout
+from vectorstore.errors import ConfigurationError, IntakeRefused, StoreCorrupt
+from vectorstore.types import Record
+
+ROWS, DIMENSION = 30, 8
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """A folder with an index to take in."""
+    return written(tmp_path / "index")
+
+
+def written(folder: Path, *, seed: int = 5) -> Path:
+    vectors = np.random.default_rng(seed).normal(size=(ROWS, DIMENSION)).astype(np.float32)
+    write_bot_layout(folder, "flat", vectors, [flat_chunk(at) for at in range(ROWS)])
+    return folder
+
+
+def settings(state: Path, **of_faiss: Any) -> Settings:
+    """PostgreSQL is away: a start does not need it."""
+    return Settings.model_validate(
+        {
+            "state_directory": state,
+            "faiss": of_faiss,
+            "postgresql": {"dsn": "postgresql://x@127.0.0.1:1/x"},
+        }
+    )
+
+
+def begun(found: Settings) -> list[str]:
+    """Open and close the migration; what was said meanwhile."""
+    said: list[str] = []
+    open_migration(found, on_note=said.append).close()
+    return said
+
+
+def count(found: Settings) -> int:
+    with closing(open_router(found)) as router:
+        return router.count()
+
+
+def write_one(found: Settings) -> None:
+    with closing(open_router(found)) as router:
+        router.upsert([Record("new", np.ones(DIMENSION, dtype=np.float32), "new", {})])
+
+
+@pytest.mark.parametrize(("dimension", "movable"), [(16_000, True), (16_001, False)])
+def test_more_dimensions_than_postgresql_holds_are_refused_at_the_start(
+    tmp_path: Path, dimension: int, movable: bool
+) -> None:
+    """Not at the backfill, days later: by the head of the file, before anything is copied."""
+    long = faiss.IndexFlatL2(dimension)
+    long.add(np.ones((2, dimension), dtype=np.float32))
+    path = write_bare_layout(tmp_path / "index", long, ["a", "b"])
+    found = settings(tmp_path / "state", path=path)
+    if movable:
+        assert any("took in 2 records" in note for note in begun(found))
+        return
+    with pytest.raises(IntakeRefused, match=r"16,001 dimensions.*at most 16,000") as refused:
+        begun(found)
+    assert str(path) in str(refused.value)
+    assert "shadow reembed" in str(refused.value)
+    assert not (tmp_path / "state" / "origin").exists()
+
+
+def test_another_path_is_told_at_each_start_and_its_index_is_not_read(
+    tmp_path: Path, index: Path
+) -> None:
+    """To a command and in a router's log; what was taken in goes on."""
+    state, other = tmp_path / "state", written(tmp_path / "other", seed=6)
+    assert not [note for note in begun(settings(state, path=index)) if "is not read" in note]
+    assert begun(settings(state, path=index)) == []
+    (tmp_path / "link").symlink_to(index)
+    assert begun(settings(state, path=tmp_path / "link")) == []
+    assert begun(settings(state)) == []
+    assert begun(settings(state, path=tmp_path / "gone")) == []
+    for _ in range(2):
+        (said,) = begun(settings(state, path=other))
+        assert f"faiss.path is {other}" in said
+        assert f"took its index in from {index}" in said
+    with capture_logs() as logged:
+        assert count(settings(state, path=other)) == ROWS
+    assert [one["log_level"] for one in logged if one["event"] == "index_elsewhere"] == ["warning"]
+
+
+def test_an_index_that_comes_after_an_empty_beginning_is_not_passed_over_in_silence(
+    tmp_path: Path, index: Path
+) -> None:
+    """Refused while nothing was written, and told from then on."""
+    state = tmp_path / "state"
+    begun(settings(state, dimension=DIMENSION))
+    with pytest.raises(ConfigurationError, match=r"began with an empty index.*may be deleted"):
+        begun(settings(state, path=index))
+    write_one(settings(state, dimension=DIMENSION))
+    (said,) = begun(settings(state, path=index))
+    assert "began with an empty index" in said
+    assert count(settings(state, path=index)) == 1
+
+
+@pytest.mark.parametrize("change", ["another path", "no path", "changed files", "truncated"])
+def test_without_its_snapshots_a_journal_begins_on_no_other_index(
+    tmp_path: Path, index: Path, change: str
+) -> None:
+    """Its writes would be laid over another beginning, or some of them be missing. Nothing is made."""
+    found = settings(tmp_path / "state", path=index)
+    write_one(found)
+    if change == "truncated":
+        with closing(open_migration(found)) as migration:
+            migration.snapshots.make(migration.load_faiss().store, alone=True)
+            assert migration.journal.truncate(1) == 1
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    of_faiss: dict[str, Any] = {
+        "another path": {"path": written(tmp_path / "other", seed=6)},
+        "no path": {"dimension": DIMENSION},
+    }.get(change, {"path": index})
+    if change == "changed files":
+        written(index, seed=6)
+    with pytest.raises(StoreCorrupt, match=r"snapshots of FAISS are gone.*shadow restore"):
+        begun(settings(tmp_path / "state", **of_faiss))
+    assert not (tmp_path / "state" / "snapshots").exists()
+
+
+def test_without_its_snapshots_a_whole_journal_leads_on_from_the_same_index(
+    tmp_path: Path, index: Path
+) -> None:
+    """Where the index still is what it was, nothing is lost."""
+    found = settings(tmp_path / "state", path=index)
+    write_one(found)
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    assert count(found) == ROWS + 1
