@@ -19,6 +19,8 @@ __all__ = ["check_index"]
 DEAD_SHARE_MAX = 0.2
 # A small table may well be read whole for less than a walk through the graph costs.
 PLANNER_ROWS_MIN = 10_000
+# Every transaction that wrote since may have left a dead version of the cursor's row, which is read past.
+SNAPSHOT_AGE_TRANSACTIONS_MAX = 10_000
 INDEXABLE_MAX = 4_000
 UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
@@ -39,18 +41,32 @@ _DEAD = """
     WHERE c.oid = to_regclass(quote_ident(%s))
 """
 
+# Everybody may see a session's snapshot, but its state and start only of sessions of one's own account.
+# A vacuum's own snapshot holds nothing back, nor does that of a session in another database.
+_HOLDERS = """
+    SELECT pid, age(backend_xmin), extract(epoch FROM clock_timestamp() - xact_start)::float8, state
+    FROM pg_stat_activity
+    WHERE age(backend_xmin) > %s
+      AND (datid IS NULL OR datid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+      AND pid <> pg_backend_pid()
+      AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+    ORDER BY age(backend_xmin) DESC
+    LIMIT 5
+"""
+
 
 def check_index(subject: Subject) -> Iterator[Finding]:
     """Findings about the PostgreSQL table and its index."""
     store = subject.postgresql
     if store is None:
         return
-    indexes = _rows(store, _INDEXES)
+    indexes = _rows(store, _INDEXES, store.settings.table)
     rows = store.count()
     yield from _index(subject, store, indexes, rows)
     yield from _dimensions(store, rows)
     yield from _build(store, indexes)
     yield from _dead_rows(store)
+    yield from _held_back(store)
     yield from _lost_settings(store)
 
 
@@ -153,7 +169,7 @@ def _build(store: PostgresStore, indexes: list[tuple[Any, ...]]) -> Iterator[Fin
 
 
 def _dead_rows(store: PostgresStore) -> Iterator[Finding]:
-    live, dead, vacuumed, options = _rows(store, _DEAD)[0]
+    live, dead, vacuumed, options = _rows(store, _DEAD, store.settings.table)[0]
     problems = []
     if dead > DEAD_SHARE_MAX * max(1, live + dead):
         problems.append(
@@ -170,6 +186,24 @@ def _dead_rows(store: PostgresStore) -> Iterator[Finding]:
             tuple(problems),
             f"run VACUUM {sql.Identifier(store.settings.table).as_string(None)} and leave autovacuum on; "
             "after very many updates, `shadow index --rebuild`",
+        )
+
+
+def _held_back(store: PostgresStore) -> Iterator[Finding]:
+    problems = []
+    for pid, transactions, seconds, state in _rows(store, _HOLDERS, SNAPSHOT_AGE_TRANSACTIONS_MAX):
+        began = "" if seconds is None else f"; {state}, its transaction began {seconds:,.0f} s ago"
+        problems.append(f"process {pid} of the server: {transactions:,} transactions since{began}")
+    if problems:
+        yield Finding(
+            8,
+            "dead rows",
+            Severity.WARNING,
+            "an old transaction holds vacuum back: dead versions pile up, of the cursor's one row above "
+            "all, and every search reads past them",
+            tuple(problems),
+            "let it end, or end it with SELECT pg_terminate_backend(..); dump and report from a replica, "
+            "and set idle_in_transaction_session_timeout for what is left open by mistake",
         )
 
 
@@ -191,7 +225,5 @@ def _lost_settings(store: PostgresStore) -> Iterator[Finding]:
         )
 
 
-def _rows(store: PostgresStore, text: str) -> list[tuple[Any, ...]]:
-    return store.read(
-        lambda connection: connection.execute(text.encode(), (store.settings.table,)).fetchall()
-    )
+def _rows(store: PostgresStore, text: str, *values: Any) -> list[tuple[Any, ...]]:
+    return store.read(lambda connection: connection.execute(text.encode(), values).fetchall())

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
-from psycopg import sql
+from psycopg import conninfo, sql
 from typer.testing import CliRunner
 
 from shadow.cli import app
@@ -216,6 +217,41 @@ def test_trap_8_dead_rows(postgres_store: Opened) -> None:
     evidence = _trap(_found(store), 8).evidence
     assert "autovacuum is switched off for the table" in evidence
     assert any("dead beside" in line for line in evidence)
+
+
+def test_trap_8_a_transaction_that_holds_vacuum_back(
+    postgres_store: Opened, postgresql_dsn: str
+) -> None:
+    """Named by its process and age, and not by what it asked; nothing is said when it has ended, or of
+    one in another database."""
+    store = _indexed(postgres_store)
+    database = "doctor_elsewhere"
+    with psycopg.connect(postgresql_dsn, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {database}")
+        admin.execute(f"CREATE DATABASE {database}")
+        held = "SELECT 'a question', pg_backend_pid()"
+        level = "ISOLATION LEVEL REPEATABLE READ"
+        with (
+            psycopg.connect(conninfo.make_conninfo(postgresql_dsn, dbname=database)) as elsewhere,
+            psycopg.connect(postgresql_dsn) as open_one,
+        ):
+            for connection in (elsewhere, open_one):
+                connection.execute(f"SET TRANSACTION {level}")
+                row = connection.execute(held).fetchone()
+            assert row is not None
+            admin.execute("CREATE TEMP TABLE spent (n integer)")
+            admin.execute(
+                "DO $$ BEGIN FOR n IN 1..10100 LOOP BEGIN INSERT INTO spent VALUES (n); "
+                "EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$"
+            )
+            finding = _trap(_found(store), 8)
+            assert finding.severity is Severity.WARNING
+            (line,) = finding.evidence
+            assert line.startswith(f"process {row[1]} of the server: 10,1")
+            assert "idle in transaction, its transaction began" in line
+            assert "question" not in f"{finding}"
+        assert _found(store) == []
+        admin.execute(f"DROP DATABASE {database}")
 
 
 def test_trap_9_deleted_rows_of_an_hnsw_index(postgres_store: Opened) -> None:
