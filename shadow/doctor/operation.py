@@ -11,6 +11,11 @@ from shadow.doctor.subject import Running, Subject
 __all__ = ["check_operation"]
 
 CPU_SHARE_SANE_MAX = 0.5
+FOREIGN_FIX = (
+    "if state_directory was changed (a relative one starts at the folder that a program runs in), set it "
+    "back: the table belongs to the migration there. If both are meant, give this one a postgresql.table "
+    "of its own. After a restore, run `shadow backfill`, which replaces the table's rows"
+)
 
 
 def check_operation(subject: Subject) -> Iterator[Finding]:
@@ -51,7 +56,9 @@ def _secondary(subject: Subject, running: Running) -> Iterator[Finding]:
             Severity.FAULT,
             "PostgreSQL does not follow; no write fails or is lost by it, and none reaches it",
             tuple(problems),
-            "bring the server back, or run `shadow backfill` if the table is detached or empty; "
+            FOREIGN_FIX
+            if running.standing_state == "foreign"
+            else "bring the server back, or run `shadow backfill` if the table is detached or empty; "
             "a running router catches up by itself",
         )
 

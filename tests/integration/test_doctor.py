@@ -20,9 +20,10 @@ from shadow.cli import app
 from shadow.doctor import examine
 from shadow.doctor.files import damaged_snapshots, pickles_of
 from shadow.doctor.finding import Finding, Severity
-from shadow.doctor.subject import Running, Subject
+from shadow.doctor.subject import Running, Subject, subject_of
 from shadow.intake import changed_sources
 from tests.foreign.layouts import flat_chunk, write_bot_layout
+from tests.plugins.migrations import SmallMigration
 from vectorstore import Metric
 from vectorstore.faiss.snapshot import write_snapshot
 from vectorstore.faiss.store import FaissStore
@@ -342,6 +343,20 @@ def test_trap_13_a_sick_secondary(postgres_store: Opened, sickness: str) -> None
         "behind": {"lag_entries": 40, "lag_oldest_ms": 90_000.0},
     }[sickness]
     assert _trap(_found(store, **running), 13).severity is Severity.FAULT
+
+
+def test_trap_13_a_state_directory_that_was_changed(
+    small_migration: SmallMigration, tmp_path: Path
+) -> None:
+    """The table is another migration's: it is not used, its rows stay, and the doctor says where to look."""
+    small_migration.filled(5)
+    changed = {"state_directory": tmp_path / "elsewhere"}
+    other = SmallMigration(small_migration.settings.model_copy(update=changed))
+    with other.opened() as migration:
+        finding = _trap(examine(subject_of(migration)), 13)
+        assert finding.evidence[0] == "PostgreSQL's table is foreign and follows no writes"
+        assert finding.fix.startswith("if state_directory was changed")
+        assert migration.link.open().count() == 5
 
 
 def test_trap_14_mirroring_that_cannot_keep_up() -> None:
