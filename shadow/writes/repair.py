@@ -7,7 +7,7 @@ operator names. Nothing is decided by guessing: what none of them can tell is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,9 @@ StoreName = Literal["faiss", "postgresql"]
 
 # A write of the same id that comes between makes the decision out of date; then it is made again.
 ATTEMPTS_MAX = 20
+# The journal reads the ids of all its entries for each look, so that many are asked for at once; and
+# no more than can be held in memory three times over, and than are soon put right.
+IDS_PER_LOOK = 500
 SHA256: Literal["sha256"] = "sha256"
 
 log = EventLog()
@@ -43,11 +46,14 @@ class Repairs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Truth:
-    """What an id's record should be (``None``: gone), and the journal's head that this was true at."""
+class _Seen:
+    """Some ids as they were at the journal's ``head``: by id, the record of the last entry that the
+    journal still holds (``None``: a delete), and the records of both stores."""
 
-    record: Record | None
     head: int
+    journal: Mapping[str, Record | None]
+    faiss: Mapping[str, Record]
+    postgresql: Mapping[str, Record]
 
 
 def repair(
@@ -68,82 +74,110 @@ def repair(
     Raises JournalSealed once a finalize has begun: PostgreSQL takes writes that FAISS and the journal never
     see, and to undo those would be no repair.
     """
-    done: dict[str, list[str]] = {
-        "faiss": [], "postgresql": [], "undecided": [], "unsettled": [], "agreed": []
-    }  # fmt: skip
-    for record_id in ids:
-        for name in _repair(record_id, journal, faiss, follow, postgresql, truth_from):
-            done[name].append(record_id)
-            log.info(
-                "repaired" if name in ("faiss", "postgresql") else name, id=record_id, store=name
-            )
-    return Repairs(**{name: tuple(found) for name, found in done.items()})
+    found = _Found()
+    left = list(dict.fromkeys(ids))
+    for start in range(0, len(left), IDS_PER_LOOK):
+        unsettled = left[start : start + IDS_PER_LOOK]
+        for _ in range(ATTEMPTS_MAX):
+            seen = _look(unsettled, journal, faiss, follow, postgresql)
+            unsettled = [
+                one
+                for one in unsettled
+                if not _put_right(one, seen, journal, faiss, postgresql, truth_from, found)
+            ]
+            if not unsettled:
+                break
+        for one in unsettled:
+            found.add("unsettled", one)
+    return Repairs(**{name: tuple(names) for name, names in found.by_name.items()})
 
 
-def _repair(
-    record_id: str,
+class _Found:
+    """What became of the ids, by names of :class:`Repairs`' fields, as it is found."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, dict[str, None]] = {
+            "faiss": {}, "postgresql": {}, "undecided": {}, "unsettled": {}, "agreed": {}
+        }  # fmt: skip
+
+    def add(self, name: str, record_id: str) -> None:
+        self.by_name[name][record_id] = None
+        log.info("repaired" if name in ("faiss", "postgresql") else name, id=record_id, store=name)
+
+    def repaired(self, record_id: str) -> bool:
+        return record_id in self.by_name["faiss"] or record_id in self.by_name["postgresql"]
+
+
+def _look(
+    ids: Sequence[str],
     journal: Journal,
     faiss: FaissStore,
     follow: Callable[[], int],
     postgresql: PostgresStore,
-    truth_from: StoreName | None,
-) -> tuple[str, ...]:
-    """What became of one id: names of :class:`Repairs`' fields."""
-    for _ in range(ATTEMPTS_MAX):
-        if journal.sealed():
-            raise JournalSealed(
-                "the migration is final: what PostgreSQL holds is right, and nothing is put right"
-            )
-        follow()
-        truth = _truth(record_id, journal, faiss, postgresql, truth_from)
-        if truth is None:
-            return ("undecided",)
-        unchanged = _unchanged(record_id, journal, truth)
-        ours, theirs = _one(faiss.get([record_id])), _one(postgresql.get([record_id]))
-        repaired: list[str] = []
-        settled = True
-        if not _same(ours, truth.record):
-            settled = faiss.repair(
-                record_id,
-                truth.record,
-                expected_seq=None if ours is None else ours.seq,
-                unchanged=unchanged,
-            )
-            repaired += ["faiss"] if settled else []
-        if settled and not _same(theirs, truth.record):
-            settled = postgresql.repair(
-                record_id,
-                truth.record,
-                expected_seq=None if theirs is None else theirs.seq,
-                unchanged=unchanged,
-            )
-            repaired += ["postgresql"] if settled else []
-        if settled:
-            return tuple(repaired) or ("agreed",)
-    return ("unsettled",)
+) -> _Seen:
+    """What the journal and both stores hold of ``ids`` now: the journal reads all of its ids for it."""
+    if journal.sealed():
+        raise JournalSealed(
+            "the migration is final: what PostgreSQL holds is right, and nothing is put right"
+        )
+    follow()
+    head, held = journal.last_changes(ids)
+    return _Seen(
+        head,
+        {name: change.record for name, change in held.items()},
+        {record.id: record for record in faiss.get(ids)},
+        {record.id: record for record in postgresql.get(ids)},
+    )
 
 
-def _truth(
+def _put_right(
     record_id: str,
+    seen: _Seen,
     journal: Journal,
     faiss: FaissStore,
     postgresql: PostgresStore,
     truth_from: StoreName | None,
-) -> _Truth | None:
-    head, held = journal.last_changes([record_id])
-    if record_id in held:
-        return _Truth(held[record_id].record, head)
-    ours, theirs = _one(faiss.get([record_id])), _one(postgresql.get([record_id]))
+    found: _Found,
+) -> bool:
+    """Put one record right; False if something was written meanwhile, and it must be looked at again."""
+    try:
+        right = _right(record_id, seen, truth_from)
+    except LookupError:
+        found.add("undecided", record_id)
+        return True
+    ours, theirs = seen.faiss.get(record_id), seen.postgresql.get(record_id)
+    unchanged = _unchanged(record_id, journal, seen.head)
+    stores: tuple[tuple[StoreName, FaissStore | PostgresStore, Record | None], ...] = (
+        ("faiss", faiss, ours),
+        ("postgresql", postgresql, theirs),
+    )
+    for name, store, held in stores:
+        if _same(held, right):
+            continue
+        expected_seq = None if held is None else held.seq
+        if not store.repair(record_id, right, expected_seq=expected_seq, unchanged=unchanged):
+            return False
+        found.add(name, record_id)
+    if not found.repaired(record_id):
+        found.add("agreed", record_id)
+    return True
+
+
+def _right(record_id: str, seen: _Seen, truth_from: StoreName | None) -> Record | None:
+    """What the record should be (None: gone); LookupError if nothing can tell."""
+    if record_id in seen.journal:
+        return seen.journal[record_id]
+    ours, theirs = seen.faiss.get(record_id), seen.postgresql.get(record_id)
     if _same(ours, theirs):
-        return _Truth(ours, head)
+        return ours
     if ours is not None and theirs is not None and ours.seq != theirs.seq:
-        return _Truth(max(ours, theirs, key=lambda one: one.seq), head)
+        return max(ours, theirs, key=lambda one: one.seq)
     if truth_from is None:
-        return None
-    return _Truth(ours if truth_from == "faiss" else theirs, head)
+        raise LookupError(record_id)
+    return ours if truth_from == "faiss" else theirs
 
 
-def _unchanged(record_id: str, journal: Journal, truth: _Truth) -> Callable[[int], bool]:
+def _unchanged(record_id: str, journal: Journal, head: int) -> Callable[[int], bool]:
     """Told under a store's lock how far it has applied: whether nothing of the id came since.
 
     Of what comes after the journal's seal nobody here would know.
@@ -152,18 +186,14 @@ def _unchanged(record_id: str, journal: Journal, truth: _Truth) -> Callable[[int
     def unchanged(applied_seq: int) -> bool:
         if journal.sealed():
             return False
-        if applied_seq <= truth.head:
+        if applied_seq <= head:
             return True
         try:
-            return record_id not in journal.ids_between(truth.head, applied_seq)
+            return record_id not in journal.ids_between(head, applied_seq)
         except JournalGap:
             return False
 
     return unchanged
-
-
-def _one(found: Sequence[Record]) -> Record | None:
-    return found[0] if found else None
 
 
 def _same(one: Record | None, other: Record | None) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
+from psycopg import sql
 
 from shadow.opening import Migration
+from shadow.writes.journal import Journal
 from shadow.writes.repair import Repairs, StoreName, repair
 from shadow.writes.verify import Clean, Differs
 from tests.plugins.migrations import SmallMigration, record, until
-from vectorstore.types import Record
+from vectorstore.types import Change, Record
 
 
 def damage_table(migration: Migration, record_id: str, put: Record | None) -> None:
@@ -135,3 +139,97 @@ def test_a_repaired_faiss_record_reaches_every_process(small_migration: SmallMig
         assert migration.snapshots.make(stale.store, reloads=stale.reloads) is None
         assert migration.load_faiss().store.get(["r-7"])[0].text == truth.text
         assert "repaired" in [entry.what for entry in migration.routes.audit()]
+
+
+class CountingJournal:
+    """A journal that counts how often all of its ids are read."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.looks = 0
+
+    def last_changes(self, ids: Sequence[str]) -> tuple[int, dict[str, Change]]:
+        self.looks += 1
+        return self._journal.last_changes(ids)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+
+def test_many_records_are_looked_up_together(small_migration: SmallMigration) -> None:
+    """The journal reads every id it has for a look, which must not be once for each damaged record."""
+    small_migration.filled(600)
+    with small_migration.opened() as migration:
+        store = migration.link.open()
+        table = store.names.table
+        store.transact(lambda c: c.execute(sql.SQL("UPDATE {} SET text = 'a lie'").format(table)))
+        faiss = migration.load_faiss()
+        journal = CountingJournal(migration.journal)
+        ids = [f"r-{n}" for n in range(600)]
+        done = repair(
+            ids,
+            journal=cast(Journal, journal),
+            faiss=faiss.store,
+            follow=faiss.follow,
+            postgresql=store,
+        )
+        assert done.postgresql == tuple(ids)
+        assert journal.looks <= 3
+        assert isinstance(small_migration.verified(migration), Clean)
+
+
+def test_a_record_asked_for_twice_is_put_right_once(small_migration: SmallMigration) -> None:
+    """An id that is given twice is repaired and counted once."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        truth = migration.link.open().get(["r-1"])[0]
+        damage_table(migration, "r-1", replace(truth, text="a lie"))
+        assert run(migration, "r-1", "r-1") == Repairs(postgresql=("r-1",))
+
+
+class JournalWithEvent:
+    """A journal under which something happens after stores were looked at, before the first repair."""
+
+    def __init__(self, journal: Journal, happens: Callable[[], object]) -> None:
+        self._journal = journal
+        self._happens = [happens]
+        self._looked = False
+
+    def last_changes(self, ids: Sequence[str]) -> tuple[int, dict[str, Change]]:
+        self._looked = True
+        return self._journal.last_changes(ids)
+
+    def sealed(self) -> bool:
+        if self._looked and self._happens:
+            self._happens.pop()()
+        return self._journal.sealed()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+
+def test_what_was_put_right_in_faiss_is_told_though_postgresql_needed_another_look(
+    small_migration: SmallMigration,
+) -> None:
+    """Both copies of a record are damaged, and the row changes between the look and its repair: the
+    second attempt finds FAISS right already, and still tells that it was repaired, so that it is kept."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        store = migration.link.open()
+        truth = store.get(["r-1"])[0]
+        faiss = migration.load_faiss()
+        lie = replace(truth, text="a lie")
+        assert faiss.store.repair("r-1", lie, expected_seq=truth.seq, unchanged=lambda _: True)
+        assert store.repair("r-1", lie, expected_seq=truth.seq)
+        later = replace(lie, seq=truth.seq + 1)
+        journal = JournalWithEvent(
+            migration.journal, lambda: store.repair("r-1", later, expected_seq=lie.seq)
+        )
+        done = repair(
+            ["r-1"],
+            journal=cast(Journal, journal),
+            faiss=faiss.store,
+            follow=faiss.follow,
+            postgresql=store,
+        )
+        assert (done.faiss, done.postgresql) == (("r-1",), ("r-1",))
