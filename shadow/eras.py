@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from shadow.config import GateSettings
 from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era
 
-__all__ = ["open_era", "settings_of_answers"]
+__all__ = ["Described", "open_era", "settings_of_answers"]
 
 # What a store says of itself that changes with every write and changes no answer.
 PASSING = frozenset({"tombstones", "rows"})
@@ -26,6 +26,12 @@ THRESHOLDS = (
     "latency_scope",
     "latency_ratio_max",
 )
+
+
+class Described(Protocol):
+    """What tells its settings: a store, or a snapshot that is not loaded."""
+
+    def describe(self) -> Mapping[str, Any]: ...
 
 
 def settings_of_answers(

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from shadow.backups.switch import enter
 from shadow.config import Settings
 from shadow.cutover import Cutover
-from shadow.eras import open_era, settings_of_answers
+from shadow.eras import Described, open_era, settings_of_answers
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era, Verification
@@ -31,7 +31,6 @@ from vectorstore.errors import ConfigurationError
 from vectorstore.types import Metric
 
 if TYPE_CHECKING:
-    from vectorstore.faiss.store import FaissStore
     from vectorstore.postgres.embedded import EmbeddedServer
     from vectorstore.postgres.store import PostgresStore
 
@@ -84,7 +83,7 @@ class Migration:
         """What the last verify of the copy that PostgreSQL holds now found."""
         return self.evidence.verification(self.copy())
 
-    def look_at_era(self, faiss: FaissStore) -> Era:
+    def look_at_era(self, faiss: Described) -> Era:
         """The era of the live settings of both stores; opens a new one if they have changed.
 
         Raises StoreUnavailable when PostgreSQL cannot be asked.

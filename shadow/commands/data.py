@@ -127,7 +127,7 @@ def backfill(
         )
         progress.update(task, completed=result.rows, total=result.rows)
         opened.postgresql.follow()
-        opened.look_at_era(opened.load_faiss().store)
+        opened.look_at_era(opened.snapshots.newest_settings())
         opened.routes.note(
             who=who("backfill"),
             what="backfilled",

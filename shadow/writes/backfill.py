@@ -37,6 +37,9 @@ __all__ = ["POSTGRESQL_CURSOR", "Backfilled", "backfill", "release_left_hold"]
 POSTGRESQL_CURSOR = "postgresql"
 # How long the processes of a run that was killed may take to end, and a router to look after its hold.
 LOCK_WAIT_S, LOCK_POLL_S = 10.0, 0.05
+# A snapshot that lacks fewer writes than this share of its rows is loaded as it is, and the journal brings
+# the rest. For a fresh one the whole index would be loaded, which takes as much memory as a router.
+BEHIND_SHARE_MAX = 0.05
 
 log = EventLog()
 
@@ -69,7 +72,8 @@ def backfill(
     """Fill the table, or go on where a killed run stopped.
 
     A backup of FAISS and the journal is made before the table is touched; ``backups_kept`` of them stay.
-    ``current`` gives the FAISS store at the journal's head, to take a fresh snapshot from. ``workers``
+    ``current`` gives the FAISS store at the journal's head, to take a fresh snapshot from; it is asked
+    only if the newest one is far behind. ``workers``
     processes copy; with 0 this process does, for a table so small that starting one costs more.
     ``on_rows`` is told (rows done, rows in all). Raises CutoverRefused if another backfill is running.
     """
@@ -190,12 +194,13 @@ def _open_load(
     journal.hold(BACKFILL_HOLD, journal.base())
     head = journal.head()
     snapshot = snapshots.newest()
-    seq = Manifest.read(snapshot / MANIFEST_NAME).seq
-    if seq < head:
+    manifest = Manifest.read(snapshot / MANIFEST_NAME)
+    if head - manifest.seq > BEHIND_SHARE_MAX * manifest.rows:
         made = snapshots.make(current())
         if made is None:
             raise CutoverRefused("another process is making a snapshot; try again in a moment")
-        snapshot, seq = made, Manifest.read(made / MANIFEST_NAME).seq
+        snapshot, manifest = made, Manifest.read(made / MANIFEST_NAME)
+    seq = manifest.seq
     journal.hold(BACKFILL_HOLD, seq)
     take_backup(
         directory=directory,

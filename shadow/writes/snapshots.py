@@ -14,6 +14,7 @@ from shadow.errors import ForeignIncarnation
 from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
+from shadow.writes.snapshot_settings import SnapshotSettings
 from vectorstore.durable import copy_durably, sync_directory
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 
@@ -165,6 +166,12 @@ class SnapshotKeeper:
     def rows_of(self, name: str) -> int | None:
         """How many records the snapshot of this name says that it holds."""
         return next((found.rows for path, found in self._manifests() if path.name == name), None)
+
+    def newest_settings(self) -> SnapshotSettings:
+        """What the newest finished snapshot says of itself, by its manifest; StoreCorrupt if there is none."""
+        for path, manifest in self._manifests():
+            return SnapshotSettings(path, manifest)
+        raise StoreCorrupt(f"no snapshot under {self._directory} can be read")
 
     def _manifests(self) -> Iterator[tuple[Path, Manifest]]:
         from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
