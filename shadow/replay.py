@@ -25,7 +25,8 @@ from shadow.exact_scans import Stores
 from shadow.judging import QueryJudge
 from shadow.mirror import Observation
 from shadow.opening import Migration
-from vectorstore.errors import InvalidInput
+from shadow.verification import nothing_to_compare
+from vectorstore.errors import InvalidInput, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
 from vectorstore.types import Query
@@ -92,8 +93,9 @@ def replay(
 ) -> Replayed:
     """Run ``queries`` against FAISS and PostgreSQL, ``concurrency`` at a time, and keep the evidence.
 
-    Every divergence is adjudicated. Raises InvalidInput for a query that no store takes, and what
-    the stores raise when they cannot be reached at all.
+    Every divergence is adjudicated. Raises InvalidInput for a query that no store takes, StoreUnavailable
+    while PostgreSQL holds no copy (what it lacks then is no divergence) and once the migration is final,
+    and what the stores raise when they cannot be reached at all.
     """
     if concurrency > migration.settings.postgresql.pool_size_max:
         raise InvalidInput(
@@ -103,6 +105,8 @@ def replay(
         )
     for query in queries:
         query_vector(query, dimension=migration.dimension, metric=migration.metric)
+    if (refused := nothing_to_compare(migration)) is not None:
+        raise StoreUnavailable(f"nothing was replayed: {refused.why}")
     store = migration.link.open()
     faiss = migration.load_faiss()
     era = migration.look_at_era(faiss.store).number

@@ -84,7 +84,8 @@ def replay(
     """Run queries against both stores now and write a parity report on them.
 
     For traffic too thin to wait for. The evidence is kept apart from the live one and flips nothing.
-    Exit code 0: these queries would pass. 3: they would not. 4: there are too few of them.
+    Exit code 0: these queries would pass. 3: they would not. 4: there are too few of them. 1: not run, and
+    why: so before PostgreSQL holds a complete copy, and once the migration is final.
     """
     from shadow.core.phases import POSTGRESQL
     from shadow.evidence_view import REPLAY

@@ -171,6 +171,21 @@ def test_a_replay_reports_in_minutes_and_leaves_live_evidence_alone(
     assert json.loads(live.stdout)["sampling"]["compared"] == 0
 
 
+def test_without_a_copy_nothing_is_replayed(config: Path, tmp_path: Path) -> None:
+    """Before the first backfill every row is missing from PostgreSQL, which is no divergence: the command
+    says what to run first, and leaves no report and no evidence."""
+    records, found = cluster_records(CLUSTERS)
+    router = open_router(load_settings(config))
+    router.upsert(records)
+    router.close()
+    file = tmp_path / "queries.npy"
+    np.save(file, np.stack(found))
+    result = CliRunner().invoke(app, ["replay", str(file), "-c", str(config)])
+    assert result.exit_code == 1, result.output
+    assert "run `shadow backfill`" in " ".join(result.stderr.split())
+    assert not (tmp_path / "state" / "replay").exists()
+
+
 def test_replayed_misses_are_all_adjudicated_and_a_second_run_replaces_the_first(
     migration: Migration, centres: list[Vector]
 ) -> None:
