@@ -147,8 +147,8 @@ class Router:
             answer = self._store(first).search(query)
         except (InvalidInput, Unsupported):
             raise
-        except _NotAskedYet as starting:
-            why = str(starting)
+        except _MayNotAnswer as refused:
+            why = str(refused)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = str(error) or type(error).__name__
             if self._failed(first, error, query.timeout_ms) and sampled:
@@ -156,17 +156,21 @@ class Router:
         else:
             ended = time.perf_counter()
             self._on_read(ended - started)
-            refused = self._refusal(answer.applied_seq, floor)
-            if refused is None:
+            behind = self._refusal(answer.applied_seq, floor)
+            if behind is None:
                 self._breakers[first].succeeded()
                 if sampled:
                     self._mirror.offer(route, query, answer, (ended - started) * 1e3)
                 return answer
             # Not a failure: it is behind, which lag tells, and the other store answers meanwhile.
-            why = refused
-        return self._otherwise(
-            first, why, floor, started, query.timeout_ms, lambda store: store.search(query)
-        )
+            why = behind
+
+        def ask(store: Replica, left_ms: float) -> Answer:
+            answer = store.search(replace(query, timeout_ms=left_ms))
+            self._require(answer.applied_seq, floor)
+            return answer
+
+        return self._otherwise(first, why, started, query.timeout_ms, ask)
 
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
         """The answers to several queries, in order, all by one store."""
@@ -185,8 +189,8 @@ class Router:
             answers = self._store(first).search_many(queries)
         except (InvalidInput, Unsupported):
             raise
-        except _NotAskedYet as starting:
-            why = str(starting)
+        except _MayNotAnswer as refused:
+            why = str(refused)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = str(error) or type(error).__name__
             if self._failed(first, error, allowed_ms):
@@ -196,16 +200,20 @@ class Router:
             each_s = (time.perf_counter() - started) / len(queries)
             for _ in queries:
                 self._on_read(each_s)
-            refused = self._refusal(min(answer.applied_seq for answer in answers), floor)
-            if refused is None:
+            behind = self._refusal(min(answer.applied_seq for answer in answers), floor)
+            if behind is None:
                 self._breakers[first].succeeded()
                 for query, answer in compress(zip(queries, answers, strict=True), sampled):
                     self._mirror.offer(route, query, answer, each_s * 1e3)
                 return answers
-            why = refused
-        return self._otherwise(
-            first, why, floor, started, allowed_ms, lambda store: store.search_many(queries)
-        )
+            why = behind
+
+        def ask(store: Replica, left_ms: float) -> list[Answer]:
+            answers = store.search_many([replace(one, timeout_ms=left_ms) for one in queries])
+            self._require(min(answer.applied_seq for answer in answers), floor)
+            return answers
+
+        return self._otherwise(first, why, started, allowed_ms, ask)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """The records that exist among ``ids``, in the order asked."""
@@ -243,15 +251,37 @@ class Router:
             applied.append(self._faiss.store.applied_seq())
         return max(0, self._lag.head() - min(applied))
 
-    def _read(self, ask: Callable[[Replica], T]) -> T:
+    def _read(self, read: Callable[[Replica], T]) -> T:
+        """What a store that may answer reads. The stores bound such a read by a timeout of their own."""
         route = self._route
         first = self._draw(route)
         floor = self._floor(route)
+
+        def ask(store: Replica, _: float) -> T:
+            # What was applied before the call is the least that the call can see.
+            applied_seq = store.applied_seq()
+            self._require(applied_seq, floor)
+            result = read(store)
+            if store.name == POSTGRESQL and store.applied_seq() < applied_seq:
+                # Cursor and rows are two statements here, and this was another table's between them:
+                # one that is being filled anew (which raises), or an older copy.
+                raise _MayNotAnswer("its table was replaced during the read")
+            return result
+
         started = time.perf_counter()
-        outcome = self._try(first, floor, ask, None)
-        if isinstance(outcome, _Refused):
-            return self._otherwise(first, outcome.why, floor, started, None, ask)
-        return outcome
+        try:
+            result = ask(self._store(first), math.inf)
+        except (InvalidInput, Unsupported):
+            raise
+        except _MayNotAnswer as refused:
+            why = str(refused)
+        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+            why = str(error) or type(error).__name__
+            self._failed(first, error)
+        else:
+            self._breakers[first].succeeded()
+            return result
+        return self._otherwise(first, why, started, None, ask, bounded_by_store=True)
 
     def _floor(self, route: Route) -> int:
         """The seq that an answer of this process must reach, under this route."""
@@ -277,7 +307,7 @@ class Router:
             return self._faiss.store
         standing = self._postgresql.standing
         if not standing.asked:
-            raise _NotAskedYet("this process has not asked postgresql yet")
+            raise _MayNotAnswer("this process has not asked postgresql yet")
         if not standing.following:
             raise StoreUnavailable(
                 f"postgresql does not follow the journal ({standing.error or standing.state})"
@@ -306,53 +336,47 @@ class Router:
         breaker.failed()
         return True
 
-    def _try(
-        self, name: str, floor: int, ask: Callable[[Replica], T], allowed_ms: float | None
-    ) -> T | _Refused:
-        try:
-            store = self._store(name)
-            # What was applied before the call is the least that the call can see.
-            applied_seq = store.applied_seq()
-            refused = self._refusal(applied_seq, floor)
-            if refused is not None:
-                return _Refused(refused)
-            result = ask(store)
-            if name == POSTGRESQL and store.applied_seq() < applied_seq:
-                # Cursor and rows are two statements here, and this was another table's between them:
-                # one that is being filled anew (which raises), or an older copy.
-                return _Refused("its table was replaced during the read")
-        except (InvalidInput, Unsupported):
-            raise
-        except _NotAskedYet as starting:
-            return _Refused(str(starting))
-        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
-            self._failed(name, error, allowed_ms)
-            return _Refused(str(error) or type(error).__name__)
-        self._breakers[name].succeeded()
-        return result
+    def _require(self, applied_seq: int, floor: int) -> None:
+        behind = self._refusal(applied_seq, floor)
+        if behind is not None:
+            raise _MayNotAnswer(behind)
 
     def _otherwise(
         self,
         first: str,
         why: str,
-        floor: int,
         started: float,
         timeout_ms: float | None,
-        ask: Callable[[Replica], T],
+        ask: Callable[[Replica, float], T],
+        *,
+        bounded_by_store: bool = False,
     ) -> T:
-        """Ask the other store, then both in turn as they make progress, until the deadline."""
+        """Ask the other store, then both in turn as they make progress, until the deadline.
+
+        ``ask`` is told what is left of it, ms, and raises _MayNotAnswer for a store that is behind.
+        FAISS knows no deadline: its answer is in memory, and is fetched even when no time is left.
+        """
         if not self._open:
             raise StoreUnavailable("the router is closed")
-        second = POSTGRESQL if first == FAISS else FAISS
+        turn = second = POSTGRESQL if first == FAISS else FAISS
         reasons = {first: why}
         allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms
         deadline = started + allowed_ms / 1e3
-        turn = second
         while True:
-            outcome = self._try(turn, floor, ask, timeout_ms)
-            if not isinstance(outcome, _Refused):
-                return outcome
-            reasons[turn] = outcome.why
+            left_ms = max(0.0, (deadline - time.perf_counter()) * 1e3)
+            try:
+                if left_ms or turn == FAISS:
+                    result = ask(self._store(turn), left_ms)
+                    self._breakers[turn].succeeded()
+                    return result
+                reasons.setdefault(turn, "no time was left to ask it")
+            except (InvalidInput, Unsupported):
+                raise
+            except _MayNotAnswer as refused:
+                reasons[turn] = str(refused)
+            except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+                reasons[turn] = str(error) or type(error).__name__
+                self._failed(turn, error, None if bounded_by_store else left_ms)
             left_s = deadline - time.perf_counter()
             if left_s <= 0:
                 raise DeadlineExceeded(
@@ -394,14 +418,5 @@ class Router:
             self._on_close()
 
 
-class _NotAskedYet(StoreUnavailable):
-    """A process that is still connecting says nothing against the store: not a failure of its."""
-
-
-class _Refused:
-    """Why a store did not answer."""
-
-    __slots__ = ("why",)
-
-    def __init__(self, why: str) -> None:
-        self.why = why
+class _MayNotAnswer(StoreUnavailable):
+    """A store that is behind, or not asked yet, may not answer: nothing that its breaker should hear of."""

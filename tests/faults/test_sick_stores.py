@@ -21,6 +21,7 @@ from shadow.service import open_router
 from shadow.writes.backfill import backfill
 from tests.faults.tcp_proxy import Mode, TcpProxy
 from vectorstore import Filter, Query, Record
+from vectorstore.errors import DeadlineExceeded
 
 ROWS, DIMENSION = 200, 16
 DEADLINE_S = 30.0
@@ -52,6 +53,7 @@ def settings(tmp_path: Path, proxy: TcpProxy, postgresql_dsn: str, fresh_table: 
             "SHADOW_MIRROR__EVENTS": "off",
             "SHADOW_MIRROR__TIMEOUT_MS": "300",
             "SHADOW_ROUTER__TIMEOUT_MS": "1500",
+            "SHADOW_ROUTER__BREAKER_FAILURES": "3",
             "SHADOW_POSTGRESQL__CONNECT_TIMEOUT_MS": "500",
             # A connection that was given up has to be made anew, through a proxy that may be slow.
             "SHADOW_GATE__LATENCY_BUDGET_MS": "500",
@@ -188,6 +190,53 @@ def test_an_impatient_caller_takes_the_primary_from_nobody(
         assert router._mirror.drain(DEADLINE_S)
         proxy.switch("pass")
         assert decide.routes.current().phase is Phase.POSTGRESQL
+
+
+def test_a_read_ends_at_its_deadline_however_often_stores_are_asked(
+    router: Router, proxy: TcpProxy, settings: Settings
+) -> None:
+    """Who is asked later has what is left of it, and is not to blame if that does not suffice."""
+    allowed_ms, exchange_ms = 800.0, 300.0
+    ahead = router.upsert([record_of_ones("last")]) + 1
+    query = replace(queries()[1], min_seq=ahead)
+
+    heard: list[str] = []
+
+    def refused(timeout_ms: float) -> bool:
+        """Whether PostgreSQL said, too, that it lacks the write."""
+        with pytest.raises(DeadlineExceeded) as raised:
+            router.search(replace(query, timeout_ms=timeout_ms))
+        heard.append(str(raised.value))
+        return "postgresql: it has applied" in heard[-1]
+
+    for _ in range(2 * settings.router.breaker_failures):
+        proxy.switch("pass")
+        until("PostgreSQL", lambda: refused(200.0))
+        proxy.switch("slow", latency_ms=exchange_ms / 2)
+        started = time.perf_counter()
+        # It says so after two exchanges, and is asked once more.
+        refused(allowed_ms)
+        assert (time.perf_counter() - started) * 1e3 < allowed_ms + exchange_ms
+    proxy.switch("pass")
+    assert not [one for one in heard if "left alone" in one]
+
+
+def test_a_deaf_second_store_holds_no_read_beyond_its_deadline(
+    router: Router, proxy: TcpProxy
+) -> None:
+    """It is not asked how far it is first, which no deadline would bound."""
+    ahead = router.upsert([record_of_ones("last")]) + 1
+    proxy.switch("hang")
+    started = time.perf_counter()
+    with pytest.raises(DeadlineExceeded, match=r"faiss: .*; postgresql: "):
+        router.search(replace(queries()[1], timeout_ms=400.0, min_seq=ahead))
+    assert time.perf_counter() - started < 1.0
+    proxy.switch("pass")
+    proxy.cut()
+
+
+def record_of_ones(name: str) -> Record:
+    return Record(name, np.ones(DIMENSION, dtype=np.float32), "text", {})
 
 
 def test_batches_that_fail_are_evidence(
