@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from shadow import router as routing
-from shadow.core.phases import Phase
+from shadow import read_path
+from shadow.core.phases import FAISS, POSTGRESQL, Phase
+from shadow.read_path import ReadPath
 from shadow.router import Router
 from shadow.routes import RouteBook
 from shadow.write_path import WritePath
@@ -105,24 +106,24 @@ def read_rule_skipped_on_fallback() -> Any:
     """The other store answers, however far behind it is."""
 
     def otherwise(
-        router: Router, first: str, why: str, started: float, timeout: Any, ask: Any, **_: Any
+        reads: ReadPath, first: str, why: str, started: float, timeout: Any, ask: Any, **_: Any
     ) -> Any:
-        second = routing.POSTGRESQL if first == routing.FAISS else routing.FAISS
-        with mock.patch.object(Router, "_require", lambda *_: None):
-            return ask(router._store(second), math.inf)
+        second = POSTGRESQL if first == FAISS else FAISS
+        with mock.patch.object(ReadPath, "require", lambda *_: None):
+            return ask(reads.store(second), math.inf)
 
-    return mock.patch.object(Router, "_otherwise", otherwise)
+    return mock.patch.object(ReadPath, "otherwise", otherwise)
 
 
 @mutant
 def staleness_forgotten() -> Any:
     """Only the floor counts, not how old the oldest write is that a store lacks."""
-    original = routing.refusal
+    original = read_path.refusal
 
     def refusal(**options: Any) -> str | None:
         return original(**{**options, "oldest_unapplied_ms": None})
 
-    return mock.patch.object(routing, "refusal", refusal)
+    return mock.patch.object(read_path, "refusal", refusal)
 
 
 @mutant

@@ -1,0 +1,212 @@
+"""Which store answers a read: the one that is drawn if it may and can, else the other one.
+
+A store may answer by the read rule, and unless its breaker is open. If neither may, the read waits for
+them to make progress, until its deadline.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from shadow.breaker import Breaker
+from shadow.config import RouterSettings
+from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
+from shadow.core.read_rule import refusal
+from shadow.events import EventLog
+from shadow.lag import LagClock
+from shadow.writes.faiss_follower import FaissFollower
+from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
+from vectorstore.errors import DeadlineExceeded, InvalidInput, StoreUnavailable, Unsupported
+from vectorstore.port import Replica
+
+__all__ = ["MayNotAnswer", "ReadPath", "drawn"]
+
+T = TypeVar("T")
+
+log = EventLog()
+
+
+class MayNotAnswer(StoreUnavailable):
+    """A store that is behind, or not asked yet, may not answer: nothing that its breaker should hear of."""
+
+
+def drawn(route: Route) -> str:
+    """The store that answers a read first, by the route's share."""
+    share = route.postgresql_share
+    if share <= 0.0:
+        return FAISS
+    if share >= 1.0:
+        return POSTGRESQL
+    return POSTGRESQL if random.random() < share else FAISS  # noqa: S311 - a share, not a secret
+
+
+class ReadPath:
+    """Chooses the stores of the reads of one process. Safe between threads.
+
+    ``route`` is the one that the process follows, ``breakers`` are those of the stores, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        faiss: FaissFollower,
+        postgresql: PostgresqlFollower,
+        link: PostgresqlLink,
+        lag: LagClock,
+        route: Route,
+        settings: RouterSettings,
+        fast_ms: float,
+    ) -> None:
+        """``fast_ms``: an answer within this is fast enough, so that who allows less may be impatient."""
+        self._faiss = faiss
+        self._postgresql = postgresql
+        self._link = link
+        self._lag = lag
+        self._settings = settings
+        self._fast_ms = fast_ms
+        self._open = True
+        self._progress = threading.Condition()
+        self.route = route
+        self.breakers = {
+            name: Breaker(
+                failures_max=settings.breaker_failures, pause_ms=settings.breaker_pause_ms
+            )
+            for name in (FAISS, POSTGRESQL)
+        }
+
+    def progressed(self) -> None:
+        """Wake the readers that wait for a store to catch up."""
+        with self._progress:
+            self._progress.notify_all()
+
+    def close(self) -> None:
+        """Ask no store any more."""
+        self._open = False
+
+    def store(self, name: str) -> Replica:
+        """The store to ask; raises StoreUnavailable, or MayNotAnswer for one that is not asked yet."""
+        if not self._open:
+            raise StoreUnavailable("the router is closed")
+        if not self.breakers[name].allows():
+            raise StoreUnavailable(f"{name} failed repeatedly and is left alone for a moment")
+        if name == FAISS:
+            if self.route.phase is Phase.FINAL or self._postgresql.standing.state == "final":
+                raise StoreUnavailable("the migration is final: faiss follows no more")
+            return self._faiss.store
+        standing = self._postgresql.standing
+        if not standing.asked:
+            raise MayNotAnswer("this process has not asked postgresql yet")
+        if not standing.following:
+            raise StoreUnavailable(
+                f"postgresql does not follow the journal ({standing.error or standing.state})"
+            )
+        return self._link.store()
+
+    def behind(self, applied_seq: int, floor: int) -> str | None:
+        """Why what a store has applied is not enough to answer, by the read rule; None if it is."""
+        if applied_seq >= floor and applied_seq >= self._lag.head():
+            return None
+        return refusal(
+            applied_seq=applied_seq,
+            floor_seq=floor,
+            oldest_unapplied_ms=self._lag.oldest_unapplied_ms(applied_seq),
+            staleness_ms_max=self._settings.staleness_ms_max,
+        )
+
+    def require(self, applied_seq: int, floor: int) -> None:
+        """Raise MayNotAnswer for a store that is :meth:`behind`."""
+        behind = self.behind(applied_seq, floor)
+        if behind is not None:
+            raise MayNotAnswer(behind)
+
+    def failed(self, name: str, error: Exception, allowed_ms: float | None = None) -> bool:
+        """Take note that a store failed; false if only its caller, who allowed so long, was impatient."""
+        allowed = math.inf if allowed_ms is None else allowed_ms
+        if isinstance(error, DeadlineExceeded) and allowed < self._fast_ms:
+            # A few such callers would take the store from everybody.
+            return False
+        breaker = self.breakers[name]
+        if not breaker.is_open:
+            log.warning("store_failed", store=name, error=f"{type(error).__name__}: {error}")
+        breaker.failed()
+        return True
+
+    def read(self, read: Callable[[Replica], T], *, first: str, floor: int) -> T:
+        """What a store that may answer reads. The stores bound such a read by a timeout of their own."""
+
+        def ask(store: Replica, _: float) -> T:
+            # What was applied before the call is the least that the call can see.
+            applied_seq = store.applied_seq()
+            self.require(applied_seq, floor)
+            result = read(store)
+            if store.name == POSTGRESQL and store.applied_seq() < applied_seq:
+                # Cursor and rows are two statements here, and this was another table's between them:
+                # one that is being filled anew (which raises), or an older copy.
+                raise MayNotAnswer("its table was replaced during the read")
+            return result
+
+        started = time.perf_counter()
+        try:
+            result = ask(self.store(first), math.inf)
+        except (InvalidInput, Unsupported):
+            raise
+        except MayNotAnswer as refused:
+            why = str(refused)
+        except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+            why = str(error) or type(error).__name__
+            self.failed(first, error)
+        else:
+            self.breakers[first].succeeded()
+            return result
+        return self.otherwise(first, why, started, None, ask, bounded_by_store=True)
+
+    def otherwise(
+        self,
+        first: str,
+        why: str,
+        started: float,
+        timeout_ms: float | None,
+        ask: Callable[[Replica, float], T],
+        *,
+        bounded_by_store: bool = False,
+    ) -> T:
+        """Ask the other store, then both in turn as they make progress, until the deadline.
+
+        ``ask`` is told what is left of it, ms, and raises MayNotAnswer for a store that is behind.
+        FAISS knows no deadline: its answer is in memory, and is fetched even when no time is left.
+        """
+        if not self._open:
+            raise StoreUnavailable("the router is closed")
+        turn = second = POSTGRESQL if first == FAISS else FAISS
+        reasons = {first: why}
+        allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms
+        deadline = started + allowed_ms / 1e3
+        while True:
+            left_ms = max(0.0, (deadline - time.perf_counter()) * 1e3)
+            try:
+                if left_ms or turn == FAISS:
+                    result = ask(self.store(turn), left_ms)
+                    self.breakers[turn].succeeded()
+                    return result
+                reasons.setdefault(turn, "no time was left to ask it")
+            except (InvalidInput, Unsupported):
+                raise
+            except MayNotAnswer as refused:
+                reasons[turn] = str(refused)
+            except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
+                reasons[turn] = str(error) or type(error).__name__
+                self.failed(turn, error, None if bounded_by_store else left_ms)
+            left_s = deadline - time.perf_counter()
+            if left_s <= 0:
+                raise DeadlineExceeded(
+                    "no store may answer this read. "
+                    + "; ".join(f"{name}: {reasons[name]}" for name in sorted(reasons))
+                )
+            with self._progress:
+                self._progress.wait(min(left_s, self._settings.poll_ms / 1e3))
+            turn = first if turn == second else second
