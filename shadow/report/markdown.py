@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from shadow.report import tables, words
+from shadow.report import glance, tables, words
 from shadow.report.model import ParityReport
 from shadow.report.tables import Table
 
@@ -34,7 +34,7 @@ def _lines(report: ParityReport) -> Iterator[str]:
     yield from _bullets("What is missing", report.needs)
     if report.verdict != "pass":
         yield from _bullets("What would make it pass", words.next_steps(report))
-    for fact in tables.facts(report):
+    for fact in glance.facts(report):
         note = f" ({_text(fact.note)})" if fact.note else ""
         yield f"- {_text(fact.term)}: **{_text(fact.value)}**{note}"
     yield ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from shadow.report import bars, charts, tables, words
+from shadow.report import bars, charts, glance, tables, words
 from shadow.report.markup import Markup, element, join, plain
 from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
@@ -69,7 +69,7 @@ def facts(report: ParityReport) -> Markup:
             element("dd", data_text(fact.value), class_="value"),
             element("dd", data_text(fact.note), class_="note") if fact.note else "",
         )
-        for fact in tables.facts(report)
+        for fact in glance.facts(report)
     )
     return element("dl", *found, class_="facts")
 
