@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from shadow.report import glance, tables, words
+from shadow.report import glance, provenance, tables, words
 from shadow.report.model import ParityReport
 from shadow.report.tables import Table
 
@@ -78,14 +78,14 @@ def _lines(report: ParityReport) -> Iterator[str]:
     yield from _table(tables.lag(report))
     yield "## Decisions"
     yield ""
-    yield from _table(tables.audit(report))
+    yield from _table(provenance.audit(report))
     yield "## What was measured"
     yield ""
     yield _text(words.window_sentence(report))
     yield ""
     yield _text(words.era_sentence(report))
     yield ""
-    for table in (tables.sampling, tables.strata, tables.settings, tables.versions):
+    for table in (tables.sampling, tables.strata, provenance.settings, provenance.versions):
         yield from _table(table(report))
 
 

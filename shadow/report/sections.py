@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from shadow.report import bars, charts, glance, tables, words
+from shadow.report import bars, charts, glance, provenance, tables, words
 from shadow.report.markup import Markup, element, join, plain
 from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
@@ -175,7 +175,7 @@ def data(report: ParityReport) -> Markup:
 
 
 def decisions(report: ParityReport) -> Markup:
-    return section("Decisions", table(tables.audit(report), kind="stack"))
+    return section("Decisions", table(provenance.audit(report), kind="stack"))
 
 
 def measured(report: ParityReport) -> Markup:
@@ -183,7 +183,10 @@ def measured(report: ParityReport) -> Markup:
         "What was measured",
         *window(report),
         element(
-            "div", table(tables.settings(report)), table(tables.versions(report)), class_="pair"
+            "div",
+            table(provenance.settings(report)),
+            table(provenance.versions(report)),
+            class_="pair",
         ),
     )
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shadow.report import words
-from shadow.report.model import HitExcerpt, ParityReport, Scalar, WorstQuery
+from shadow.report.model import HitExcerpt, ParityReport, WorstQuery
 
 __all__ = [
     "Column",
     "Table",
-    "audit",
     "causes",
     "conditions",
     "exact_recall",
@@ -22,10 +21,8 @@ __all__ = [
     "latency",
     "recall_counts",
     "sampling",
-    "settings",
     "strata",
     "timeline",
-    "versions",
 ]
 
 EXCERPT_LENGTH_MAX = 220
@@ -262,40 +259,7 @@ def strata(report: ParityReport) -> Table:
     )
 
 
-def settings(report: ParityReport) -> Table:
-    """The settings that the figures hold for."""
-    return _pairs("Settings", "Setting", report.settings)
-
-
-def versions(report: ParityReport) -> Table:
-    """The software that was measured."""
-    return _pairs("Versions", "Component", report.versions)
-
-
-def audit(report: ParityReport) -> Table:
-    """Decisions about the route, the latest first."""
-    ordered = sorted(report.audit, key=lambda entry: entry.at, reverse=True)
-    return Table(
-        "Audit log",
-        (Column("When"), Column("Who"), Column("What"), Column("Why")),
-        tuple((words.when(entry.at), entry.who, entry.what, entry.why) for entry in ordered),
-    )
-
-
 def _excerpt(text: str) -> str:
     if len(text) <= EXCERPT_LENGTH_MAX:
         return text
     return text[: EXCERPT_LENGTH_MAX - 1].rstrip() + "…"
-
-
-def _pairs(title: str, kind: str, values: Mapping[str, Scalar]) -> Table:
-    rows = tuple((key, _scalar(value)) for key, value in sorted(values.items()))
-    return Table(title, (Column(kind), Column("Value")), rows)
-
-
-def _scalar(value: Scalar) -> str:
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shadow.actions import actions, may_flip
 from shadow.core.phases import FAISS, POSTGRESQL
 from shadow.load_clock import COPYING
-from shadow.report import bars, sections, tables, words
+from shadow.report import bars, provenance, sections, words
 from shadow.report.markup import Markup, element
 from shadow.report.model import ParityReport
 from shadow.report.tables import Column, Table
@@ -225,7 +225,7 @@ def _measured(report: ParityReport) -> Markup:
         element(
             "details",
             element("summary", "Settings and versions"),
-            sections.table(tables.settings(report)),
-            sections.table(tables.versions(report)),
+            sections.table(provenance.settings(report)),
+            sections.table(provenance.versions(report)),
         ),
     )
