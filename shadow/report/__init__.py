@@ -2,8 +2,9 @@
 
 from shadow.report.files import ReportPaths, write_report
 from shadow.report.html import render_html
+from shadow.report.json_text import from_json, to_json
 from shadow.report.markdown import render_markdown
-from shadow.report.model import ParityReport, from_json, to_json
+from shadow.report.model import ParityReport
 
 __all__ = [
     "ParityReport",

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shadow.report.html import render_html
+from shadow.report.json_text import to_json
 from shadow.report.markdown import render_markdown
-from shadow.report.model import ParityReport, to_json
+from shadow.report.model import ParityReport
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["ReportPaths", "write_report"]

@@ -1,4 +1,4 @@
-"""What a parity report says: values only, JSON in and out, no evidence store and no clock.
+"""What a parity report says: values only, no evidence store and no clock.
 
 Times are ISO 8601 text in UTC, latencies are milliseconds, ages are seconds, figures are shares
 between 0 and 1. ``None`` stands for "not known", never for zero. Every list is bounded by whoever
@@ -7,15 +7,9 @@ fills it: the renderers print all that they are given.
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
-
-from pydantic import TypeAdapter, ValidationError
-
-from vectorstore.errors import InvalidInput
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -39,8 +33,6 @@ __all__ = [
     "Verification",
     "VerificationState",
     "WorstQuery",
-    "from_json",
-    "to_json",
 ]
 
 SCHEMA_VERSION = 1
@@ -275,36 +267,3 @@ class ParityReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     audit: tuple[AuditEntry, ...] = ()
     schema_version: int = SCHEMA_VERSION
-
-
-def to_json(report: ParityReport) -> str:
-    """The report as indented JSON text.
-
-    Raises InvalidInput for NaN and infinities, which JSON cannot hold: say None instead.
-    """
-    try:
-        values = _adapter().dump_python(report)
-        return json.dumps(values, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
-    except ValueError as error:
-        raise InvalidInput(f"the report cannot be written as JSON ({error}); use None") from error
-
-
-def from_json(text: str | bytes) -> ParityReport:
-    """The report that :func:`to_json` wrote; raises InvalidInput if it is not one, or of another schema."""
-    try:
-        report = _adapter().validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InvalidInput(f"this is not a parity report: {place}: {first['msg']}") from error
-    if report.schema_version != SCHEMA_VERSION:
-        raise InvalidInput(
-            f"the report has schema version {report.schema_version} and this program reads "
-            f"{SCHEMA_VERSION}; read it with the release that wrote it"
-        )
-    return report
-
-
-@functools.cache
-def _adapter() -> TypeAdapter[ParityReport]:
-    return TypeAdapter(ParityReport)
