@@ -21,11 +21,11 @@ from shadow.evidence_view import (
     REPLAY,
     EvidenceView,
     Tally,
-    end_to_end,
 )
 from shadow.opening import Migration
 from shadow.report import words
 from shadow.report.conditions import conditions
+from shadow.report.latencies import latencies
 from shadow.report.meanings import MEANINGS
 from shadow.report.model import (
     Adjudication,
@@ -36,10 +36,8 @@ from shadow.report.model import (
     Figure,
     HitExcerpt,
     ParityReport,
-    Percentiles,
     Sampling,
     StoreLag,
-    StoreLatency,
     Stratum,
     TimelinePoint,
     Verification,
@@ -50,7 +48,6 @@ __all__ = ["collect"]
 
 WORST_SHOWN = 8
 AUDIT_SHOWN = 30
-CDF_POINTS_MAX = 200
 PACKAGES = ("shadow-cutover", "faiss-cpu", "numpy", "pgvector", "psycopg")
 
 
@@ -102,7 +99,7 @@ def collect(migration: Migration, *, subject: str, source: str = LIVE) -> Parity
         conditions=conditions(
             migration.desk.inputs(source=source), migration.settings.gate, verdict, source=source
         ),
-        latency=_latencies(evidence, number, source),
+        latency=latencies(evidence, number, source),
         latency_budget_ms=migration.settings.gate.latency_budget_ms,
         causes=tuple(
             Cause(cause, n, MEANINGS.get(cause, ""))
@@ -169,40 +166,6 @@ def _replay_headline(verdict: Verdict, queries: int) -> str:
         f"{queries:,} replayed queries, which are no live evidence and flip nothing: "
         f"{_word(verdict)} by the same thresholds."
     )
-
-
-def _latencies(evidence: EvidenceView, era: int, source: str) -> tuple[StoreLatency, ...]:
-    """Of both stores, and end to end where the application says what it spent before."""
-    stores = (FAISS, POSTGRESQL)
-    found = [_latency(evidence, era, store, source) for store in stores]
-    whole = [_latency(evidence, era, end_to_end(store), source) for store in stores]
-    return tuple(found + [one for one in whole if one.count])
-
-
-def _latency(evidence: EvidenceView, era: int, store: str, source: str) -> StoreLatency:
-    buckets = evidence.latencies(era, store, source=source)
-    total = sum(n for _, n in buckets)
-    unanswered = sum(n for ms, n in buckets if math.isinf(ms))
-    answered = [(ms, n) for ms, n in buckets if not math.isinf(ms)]
-    cdf, seen = [], 0
-    for ms, n in answered:
-        seen += n
-        cdf.append((ms, seen / total))
-    stride = max(1, len(cdf) // CDF_POINTS_MAX)
-    thinned = cdf[::stride]
-    if cdf and thinned[-1] != cdf[-1]:
-        thinned.append(cdf[-1])
-    return StoreLatency(
-        store=store,
-        count=total,
-        percentiles=Percentiles(*(_percentile(cdf, p) for p in (0.5, 0.9, 0.95, 0.99, 0.999))),
-        cdf=tuple(thinned),
-        unanswered=unanswered,
-    )
-
-
-def _percentile(cdf: Sequence[tuple[float, float]], share: float) -> float | None:
-    return next((ms for ms, reached in cdf if reached >= share), None)
 
 
 def _adjudication(
