@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shadow.core.change_detector import CusumState, step
+from shadow.change_alarms import watch
 from shadow.core.phases import POSTGRESQL
 from shadow.evidence_view import (
     LIVE,
@@ -34,8 +34,6 @@ __all__ = ["EvidenceBook", "Observed"]
 
 QUERIES_COUNTED_MAX = 10_000
 WORST_KEPT_MAX = 200
-# About as many queries as the detector takes to notice that .98 has become .90 (docs/gate.md).
-QUIET_QUERIES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,13 @@ class EvidenceBook(EvidenceView):
                 return []
             for judged, n in resolved.items():
                 self._tally(connection, era, judged, {"resolved": n})
-            return self._watch(connection, era, batch, watch_means)
+            return watch(
+                connection,
+                era,
+                [one.watched for one in batch],
+                means=watch_means,
+                at=self._clock(),
+            )
 
     def _record_details(
         self, connection: sqlite3.Connection, era: int, source: str, batch: Sequence[Observed]
@@ -227,42 +231,6 @@ class EvidenceBook(EvidenceView):
                 (era, source, WORST_KEPT_MAX),
             )
 
-    def _watch(
-        self,
-        connection: sqlite3.Connection,
-        era: int,
-        batch: Sequence[Observed],
-        watch_means: Mapping[str, float],
-    ) -> list[str]:
-        alarms: list[str] = []
-        states: dict[str, CusumState] = {}
-        for one in batch:
-            for figure, value in one.watched.items():
-                if figure not in watch_means:
-                    continue
-                if figure not in states:
-                    states[figure] = _watch_state(connection, era, figure)
-                states[figure] = step(states[figure], value, watch_means[figure])
-        for figure, state in states.items():
-            # A detector that went off starts anew, and the alarm stands until that one was quiet.
-            quiet = state.observations >= QUIET_QUERIES
-            if state.alarm:
-                alarms.append(figure)
-            kept = CusumState() if state.alarm else state
-            connection.execute(
-                "INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " state = excluded.state, alarm_at = CASE WHEN ? THEN NULL"
-                " ELSE coalesce(alarm_at, excluded.alarm_at) END",
-                (
-                    era,
-                    figure,
-                    json.dumps(_watch_fields(kept)),
-                    self._clock() if state.alarm else None,
-                    quiet and not state.alarm,
-                ),
-            )
-        return alarms
-
     def clear_watches(self, era: int) -> None:
         """Forget the change detectors: after a rollback or a flip they start anew."""
         with self._transaction() as connection:
@@ -285,22 +253,3 @@ class EvidenceBook(EvidenceView):
                 " VALUES (:at, :state, :rows, :differing, :method, :detail, :copy)",
                 asdict(found),
             )
-
-
-def _watch_fields(state: CusumState) -> dict[str, Any]:
-    # Written for every batch: dataclasses.asdict would copy each float.
-    return {
-        "wealths": state.wealths,
-        "observations": state.observations,
-        "alarm_at": state.alarm_at,
-    }
-
-
-def _watch_state(connection: sqlite3.Connection, era: int, figure: str) -> CusumState:
-    row = connection.execute(
-        "SELECT state FROM watches WHERE era = ? AND figure = ?", (era, figure)
-    ).fetchone()
-    if row is None:
-        return CusumState()
-    fields = json.loads(row[0])
-    return CusumState(tuple(fields["wealths"]), fields["observations"], fields["alarm_at"])
