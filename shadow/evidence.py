@@ -26,8 +26,8 @@ from shadow.evidence_view import (
     EvidenceView,
     Verification,
     distinct_queries,
-    latency_bucket,
 )
+from shadow.latency_buckets import latency_bucket
 from vectorstore.errors import ConfigurationError
 
 __all__ = ["EvidenceBook", "Observed"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import threading
 import time
@@ -14,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from shadow.latency_buckets import bucket_ms
+
 __all__ = [
     "AUDIT_RECALL",
     "EXACT_RECALL",
@@ -23,10 +24,8 @@ __all__ = [
     "EvidenceView",
     "Tally",
     "Verification",
-    "bucket_ms",
     "distinct_queries",
     "end_to_end",
-    "latency_bucket",
 ]
 
 LIVE = "live"
@@ -36,25 +35,11 @@ BUSY_TIMEOUT_S = 10.0
 UNDER_WAY_S = 5.0
 # Longer than the traffic of a small bot pauses by day, and far less than the time that the gate asks for.
 SILENCE_S_MAX = 3_600.0
-_BUCKET_BASE = math.log(1.02)
-TIMEOUT_BUCKET = 10_000
 # Table, column and type of what was not in the first files.
 COLUMNS_ADDED = (
     ("tallies", "under_way", "INTEGER NOT NULL DEFAULT 0"),
     ("verifications", "copy", "TEXT NOT NULL DEFAULT ''"),
 )
-
-
-def latency_bucket(ms: float) -> int:
-    """The bucket of a latency: two percent wide, ``TIMEOUT_BUCKET`` for an answer that never came."""
-    if math.isinf(ms):
-        return TIMEOUT_BUCKET
-    return round(math.log(max(ms, 1e-3) * 1e3) / _BUCKET_BASE)
-
-
-def bucket_ms(bucket: int) -> float:
-    """The latency in the middle of a bucket, ms; infinite for a timeout."""
-    return math.inf if bucket >= TIMEOUT_BUCKET else math.exp(bucket * _BUCKET_BASE) / 1e3
 
 
 def distinct_queries(connection: sqlite3.Connection, era: int, source: str) -> int:
