@@ -25,7 +25,7 @@ from shadow.core.strata import declared, strata_of
 from shadow.evidence import Observed
 from shadow.evidence_view import AUDIT_RECALL, EXACT_RECALL, end_to_end
 from shadow.exact_scans import Allowance, ExactScans, Stores, scored
-from shadow.mirror import Observation
+from shadow.observation import Observation
 from shadow.writes.journal import Journal
 from vectorstore.errors import DeadlineExceeded
 from vectorstore.types import Answer, Hit, Metric

@@ -16,9 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
-
-import numpy as np
 
 from shadow.asking_process import AskingProcess
 from shadow.config import MirrorSettings
@@ -26,9 +23,10 @@ from shadow.core.phases import FAISS, POSTGRESQL, Route
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook, Observed
 from shadow.mirror_budget import Budget
-from vectorstore.types import Answer, Hit, Query
+from shadow.observation import Observation, copied
+from vectorstore.types import Answer, Query
 
-__all__ = ["Mirror", "Observation"]
+__all__ = ["Mirror"]
 
 # Small, so that little can be lost with a process, and the gate is not held back by what is under way.
 BATCH_MAX = 16
@@ -38,23 +36,6 @@ GATHER_S = 0.25
 TELL_AGAIN_S = 1.0
 
 log = EventLog()
-
-
-class Observation(NamedTuple):
-    """What a reader leaves for the mirror. ``hits`` is ``None`` when ``answered_by`` failed."""
-
-    route: Route
-    query: Query
-    answered_by: str
-    hits: tuple[Hit, ...] | None
-    latency_ms: float
-    applied_seq: int
-    at: float
-
-    @property
-    def judged(self) -> str:
-        """The store that this is to judge: the one that did not answer."""
-        return POSTGRESQL if self.answered_by == FAISS else FAISS
 
 
 JudgeBatch = Callable[[Sequence[Observation]], Sequence[Observed]]
@@ -136,7 +117,7 @@ class Mirror:
         self._put(
             Observation(
                 route,
-                _copied(query),
+                copied(query),
                 answer.store,
                 tuple(answer.hits),
                 latency_ms,
@@ -147,7 +128,7 @@ class Mirror:
 
     def offer_failure(self, route: Route, query: Query, failed: str) -> None:
         """Leave word that the store that should have answered did not."""
-        self._put(Observation(route, _copied(query), failed, None, math.inf, 0, time.time()))
+        self._put(Observation(route, copied(query), failed, None, math.inf, 0, time.time()))
 
     def _put(self, observation: Observation) -> None:
         if self._queue.qsize() >= self._settings.queue_size_max:
@@ -293,13 +274,3 @@ class Mirror:
                 n=len(results),
                 recall=round(sum(recalls) / len(recalls), 4) if recalls else None,
             )
-
-
-def _copied(query: Query) -> Query:
-    return Query(
-        np.array(query.vector, dtype=np.float32),
-        query.k,
-        query.filter,
-        label=query.label,
-        spent_ms=query.spent_ms,
-    )

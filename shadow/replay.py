@@ -23,7 +23,7 @@ from shadow.evidence import Observed
 from shadow.evidence_view import REPLAY
 from shadow.exact_scans import Stores
 from shadow.judging import QueryJudge
-from shadow.mirror import Observation
+from shadow.observation import Observation
 from shadow.opening import Migration
 from shadow.verification import nothing_to_compare
 from vectorstore.errors import InvalidInput, StoreUnavailable

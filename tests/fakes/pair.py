@@ -17,7 +17,7 @@ from shadow.evidence import EvidenceBook, Observed
 from shadow.exact_scans import ExactStore, Stores
 from shadow.judging import QueryJudge
 from shadow.lag import LagClock
-from shadow.mirror import Observation
+from shadow.observation import Observation
 from shadow.verdict import VerdictDesk
 from shadow.writes.journal import Journal
 from vectorstore.faiss.store import FaissStore

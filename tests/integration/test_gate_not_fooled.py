@@ -20,7 +20,8 @@ from shadow.core.gate import Hold, Pass, Undecided, Verdict
 from shadow.core.phases import FAISS, POSTGRESQL, Phase, Route
 from shadow.evidence import EvidenceBook, Observed
 from shadow.evidence_view import UNDER_WAY_S, Verification
-from shadow.mirror import Mirror, Observation
+from shadow.mirror import Mirror
+from shadow.observation import Observation
 from shadow.verdict import open_sentences
 from tests.fakes.pair import DIMENSION, SHADOW_ROUTE, WATCHED, Pair, cluster_records, pair_of
 from tests.plugins.migrations import SmallMigration
