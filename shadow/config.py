@@ -43,11 +43,15 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """``true`` would be taken for 1."""
+    def _is_what_it_seems(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` would be taken for 1, an empty path for the folder that the program runs in."""
         wanted = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and wanted is not bool and get_origin(wanted) is not tuple:
             raise ValueError(f"{str(value).lower()} switches nothing here: give a value")
+        if value == "" and wanted is Path:
+            raise ValueError("it is empty: give a folder, or leave it unset for the default")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("it holds a NUL character, which nothing that is named by it can")
         return value
 
 

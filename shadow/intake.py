@@ -6,6 +6,7 @@ may change or go without anything happening: that is why it is remembered where 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,7 +62,7 @@ def begin(
     snapshots.make(store)
     store.close()
     # After the snapshot: whoever finds this and no snapshot knows that there was one.
-    path = None if faiss.path is None else str(faiss.path.resolve())
+    path = None if faiss.path is None else os.path.realpath(faiss.path)
     with suppress(OSError):
         # On a disk that is full now, nobody can tell later on; the migration has begun all the same.
         write_durably(directory / _MEMORY, orjson.dumps({"path": path}))
@@ -73,10 +74,11 @@ def elsewhere(path: Path | None, directory: Path) -> str | None:
     ``None`` if it came from there, if nothing is there, or if nobody can tell.
     """
     memory = _remembered(directory)
-    if path is None or memory is None or not path.exists():
+    # Not as pathlib asks, which raises for a name that no file can have.
+    if path is None or memory is None or not os.path.exists(path):  # noqa: PTH110
         return None
     came_from = memory["path"]
-    if came_from == str(path.resolve()):
+    if came_from == os.path.realpath(path):
         return None
     begun = (
         "began with an empty index" if came_from is None else f"took its index in from {came_from}"
@@ -109,7 +111,9 @@ def _require_same_beginning(settings: Settings, directory: Path, journal: Journa
     if memory is None and head == 0:
         return
     path = settings.faiss.path
-    same = memory is not None and memory["path"] == (None if path is None else str(path.resolve()))
+    same = memory is not None and memory["path"] == (
+        None if path is None else os.path.realpath(path)
+    )
     if not same or journal.base() > 0 or changed_sources(path, directory / ORIGIN):
         raise StoreCorrupt(
             f"the snapshots of FAISS are gone: there is none in {directory / 'snapshots'}, and without "
@@ -162,8 +166,8 @@ def _require_movable(path: Path) -> None:
 def _remembered(directory: Path) -> dict[str, str | None] | None:
     """``path``: where the index was taken in from, ``None`` for an empty one. Before the first: nothing."""
     try:
-        found: dict[str, str | None] = orjson.loads((directory / _MEMORY).read_bytes())
+        found = orjson.loads((directory / _MEMORY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         # Cut off as its process died: as if it was not written yet.
         return None
-    return found
+    return found if isinstance(found, dict) and "path" in found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.errors import ConfigurationError
+from vectorstore.errors import ConfigurationError, StoreCorrupt
 from vectorstore.types import Metric
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def open_migration(
         _check_vectors(settings, dimension, metric)
         _check_path(settings, directory, journal, on_note)
         routes = RouteBook(journal, mirror_rate=settings.mirror.rate)
-        evidence = EvidenceBook(directory)
+        evidence = _open_evidence(directory)
     except BaseException:
         journal.close()
         running.close()
@@ -204,6 +205,16 @@ def _make_private(directory: Path) -> None:
         ) from error
 
 
+def _open_evidence(directory: Path) -> EvidenceBook:
+    try:
+        return EvidenceBook(directory)
+    except sqlite3.Error as error:
+        raise StoreCorrupt(
+            f"{directory / 'evidence.db'} cannot be used ({error}). It holds counts and no records: if it "
+            "is damaged, move it and evidence.db-* away, and evidence is counted anew"
+        ) from error
+
+
 def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
     for name, wanted, found in (
         ("faiss.dimension", settings.faiss.dimension, dimension),
@@ -217,10 +228,7 @@ def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
 
 
 def _check_path(
-    settings: Settings,
-    directory: Path,
-    journal: Journal,
-    on_note: Callable[[str], None] | None,
+    settings: Settings, directory: Path, journal: Journal, on_note: Callable[[str], None] | None
 ) -> None:
     """An index that is not the one in the state directory is told of; refused while there is nothing
     that could be served in its place."""

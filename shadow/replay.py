@@ -36,6 +36,8 @@ __all__ = ["Embed", "Replayed", "queries_of_file", "questions_of_file", "replay"
 
 BATCH = 64
 WARM_UP_MAX = 32
+# Python's whole numbers have no end, and those of a vector do.
+WHOLE_NUMBER_END = 1 << 127
 QUERIES_MAX = 1_000_000
 
 Embed = Callable[[Sequence[str]], Any]
@@ -159,8 +161,12 @@ def _batches(queries: Sequence[Query]) -> Iterator[list[Query]]:
 def _of_array(path: Path, k: int) -> Iterator[Query]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise InvalidInput(f"{path} is no plain array of numbers: {error}") from error
+    except (ValueError, EOFError) as error:
+        # NumPy's own words advise to let a pickle run.
+        raise InvalidInput(
+            f"{path} is no plain array of numbers: save one with numpy.save, of floats and of shape "
+            "(queries, dimension)"
+        ) from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) > QUERIES_MAX:
         raise InvalidInput(
             f"{path} holds {array.dtype} of shape {array.shape}; it must be numbers of shape "
@@ -171,13 +177,16 @@ def _of_array(path: Path, k: int) -> Iterator[Query]:
 
 def _lines(path: Path) -> list[Mapping[str, Any]]:
     lines: list[Mapping[str, Any]] = []
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            if len(lines) >= QUERIES_MAX:
-                raise InvalidInput(f"{path} has more than {QUERIES_MAX:,} queries: split it")
-            lines.append(_line(path, number, text))
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, text in enumerate(file, start=1):
+                if not text.strip():
+                    continue
+                if len(lines) >= QUERIES_MAX:
+                    raise InvalidInput(f"{path} has more than {QUERIES_MAX:,} queries: split it")
+                lines.append(_line(path, number, text))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not text in UTF-8: {error.reason}") from error
     return lines
 
 
@@ -204,7 +213,7 @@ def _of_lines(path: Path, k: int, embed: Embed | None) -> list[Query]:
 def _line(path: Path, number: int, text: str) -> Mapping[str, Any]:
     try:
         line = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}, line {number}: not JSON: {error}") from error
     problem = None
     if not isinstance(line, dict) or not ("vector" in line or isinstance(line.get("text"), str)):
@@ -223,5 +232,6 @@ def _line(path: Path, number: int, text: str) -> Mapping[str, Any]:
 
 def _is_vector(value: object) -> bool:
     return isinstance(value, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) for one in value
+        isinstance(one, float) or (type(one) is int and abs(one) < WHOLE_NUMBER_END)
+        for one in value
     )

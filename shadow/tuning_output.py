@@ -109,7 +109,7 @@ def write_settings(path: Path, values: Mapping[str, str | int]) -> None:
     cannot be written.
     """
     try:
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        before = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     lines = before.splitlines()

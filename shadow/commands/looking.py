@@ -32,6 +32,8 @@ def status(
     from shadow.load_clock import LoadClock
     from shadow.status import status as look
 
+    if as_json and watching:
+        raise typer.BadParameter("give one of them, and not both", param_hint="--json, --watch")
     with migration(config) as opened:
         if watching:
             from shadow.commands.watching import watch
@@ -155,4 +157,6 @@ def settings(
     from shadow.settings_reference import as_markdown as markdown
     from shadow.settings_reference import as_toml as toml
 
-    typer.echo(markdown() if as_markdown and not as_toml else toml(), nl=False)
+    if as_toml and as_markdown:
+        raise typer.BadParameter("give one of them, and not both", param_hint="--toml, --markdown")
+    typer.echo(markdown() if as_markdown else toml(), nl=False)

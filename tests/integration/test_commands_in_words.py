@@ -67,3 +67,11 @@ def test_the_version_is_told() -> None:
     """That of the package."""
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.output) == (0, f"shadow {version('shadow-cutover')}\n")
+
+
+@pytest.mark.parametrize("words", ["status --json --watch", "settings --toml --markdown"])
+def test_two_forms_of_output_at_once_are_refused(words: str) -> None:
+    """Rather than one of them being passed over in silence."""
+    result = CliRunner().invoke(app, words.split())
+    assert result.exit_code == BAD_INPUT
+    assert "give one of them, and not both" in result.output

@@ -22,7 +22,7 @@ from shadow.config_sources import load_settings
 from shadow.core.phases import POSTGRESQL
 from shadow.evidence_view import LIVE, REPLAY
 from shadow.opening import Migration, open_migration
-from shadow.replay import queries_of_file, replay
+from shadow.replay import queries_of_file, questions_of_file, replay
 from shadow.service import open_router
 from tests.fakes.pair import DIMENSION, cluster_records
 from vectorstore.errors import InvalidInput
@@ -105,14 +105,26 @@ def test_files_of_queries_say_which_line_is_wrong(tmp_path: Path) -> None:
         ('{"vector": "x"}', "list of numbers"),
         ("{", "not JSON"),
         ("[]", "object"),
+        ("[" * 100_000, "not JSON"),
+        (f'{{"vector": [1{"0" * 400}]}}', "list of numbers"),
     ):
         lines.write_text(f'{{"vector": [1]}}\n{text}\n')
         with pytest.raises(InvalidInput, match=f"line 2.*{wrong}"):
             queries_of_file(lines, k=5)
     hostile = tmp_path / "hostile.npy"
     np.save(hostile, np.array([object()], dtype=object), allow_pickle=True)
-    with pytest.raises(InvalidInput, match="no plain array"):
-        queries_of_file(hostile, k=5)
+    empty = tmp_path / "empty.npy"
+    empty.touch()
+    for path in (hostile, empty):
+        with pytest.raises(InvalidInput, match="no plain array") as refused:
+            queries_of_file(path, k=5)
+        # NumPy's own words would have the pickle run.
+        assert "allow_pickle" not in str(refused.value)
+    lines.write_bytes(b'{"text": "\xff"}\n')
+    with pytest.raises(InvalidInput, match="not text in UTF-8"):
+        queries_of_file(lines, k=5)
+    with pytest.raises(InvalidInput, match="not text in UTF-8"):
+        questions_of_file(lines)
 
 
 @pytest.fixture

@@ -115,6 +115,28 @@ def test_an_index_that_comes_after_an_empty_beginning_is_not_passed_over_in_sile
     assert count(settings(state, path=index)) == 1
 
 
+@pytest.mark.parametrize("memory", [b"", b"[]", b"{}", b"\xff"])
+def test_a_memory_that_is_damaged_is_none(tmp_path: Path, index: Path, memory: bytes) -> None:
+    """The migration goes on, and nobody can tell where its index came from."""
+    found = settings(tmp_path / "state", path=index)
+    begun(found)
+    (tmp_path / "state" / "intake.json").write_bytes(memory)
+    assert begun(settings(tmp_path / "state", path=tmp_path)) == []
+
+
+def test_evidence_that_is_damaged_is_named_with_the_way_out(tmp_path: Path) -> None:
+    """It holds no records, so it may be moved away."""
+    found = settings(tmp_path / "state", dimension=DIMENSION)
+    begun(found)
+    for part in ("-wal", "-shm"):
+        (tmp_path / "state" / f"evidence.db{part}").unlink(missing_ok=True)
+    (tmp_path / "state" / "evidence.db").write_bytes(b"rubbish" * 2_000)
+    with pytest.raises(StoreCorrupt, match=r"evidence\.db cannot be used .*move it"):
+        begun(found)
+    (tmp_path / "state" / "evidence.db").rename(tmp_path / "away")
+    begun(found)
+
+
 @pytest.mark.parametrize("change", ["another path", "no path", "changed files", "truncated"])
 def test_without_its_snapshots_a_journal_begins_on_no_other_index(
     tmp_path: Path, index: Path, change: str

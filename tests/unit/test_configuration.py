@@ -23,7 +23,10 @@ from vectorstore.errors import ConfigurationError
         ("[faiss]\ndimension = true", r"'faiss\.dimension' .*true switches nothing here"),
         ("[router]\ntimeout_ms = true", r"'router\.timeout_ms' .*true switches nothing here"),
         ('[gate]\nstrata = ["sometimes"]', r"'gate\.strata' .*: the stratum 'sometimes'"),
+        ('state_directory = ""', "'state_directory' .*is empty: give a folder"),
+        ('[faiss]\npath = "a\\u0000b"', r"'faiss\.path' .*a NUL character"),
         ("[gate\n", "not valid TOML"),
+        ("a = " + "[" * 100_000, "not valid TOML"),
         ("[gates]\nrecall_min = 0.9", "unknown setting 'gates'"),
     ],
 )
@@ -44,3 +47,10 @@ def test_a_switch_is_still_one(tmp_path: Path) -> None:
     path.write_text("[mirror]\nown_process = false\n")
     assert load_settings(path, {}).mirror.own_process is False
     assert load_settings(path, {"SHADOW_MIRROR__OWN_PROCESS": "true"}).mirror.own_process is True
+
+
+def test_a_file_from_an_editor_that_begins_files_with_a_mark_is_read(tmp_path: Path) -> None:
+    """The byte order mark that Notepad writes is no part of the first key."""
+    path = tmp_path / "shadow.toml"
+    path.write_bytes(b'\xef\xbb\xbflog_level = "error"\r\n')
+    assert load_settings(path, {}).log_level == "error"
