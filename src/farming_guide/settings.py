@@ -142,7 +142,13 @@ def load_settings(environment: Mapping[str, str] | None = None) -> BotSettings:
         elif name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE:
             values[name.removeprefix(ENVIRONMENT_PREFIX).lower()] = value
     backends = {name: b.model_dump(by_alias=True) for name, b in DATABASE_BACKENDS.items()}
-    values["database_backends"] = {**backends, **values.get("database_backends", {})}
+    more = values.get("database_backends", {})
+    if not isinstance(more, dict):
+        raise ConfigurationError(
+            "setting 'database_backends': it holds sections: write [database_backends.NAME] into the "
+            "configuration, and class and module on the lines below"
+        )
+    values["database_backends"] = {**backends, **more}
     try:
         settings = BotSettings.model_validate(values)
     except ValidationError as error:
@@ -162,6 +168,6 @@ def load_settings(environment: Mapping[str, str] | None = None) -> BotSettings:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"the configuration {path} cannot be read: {error}") from error

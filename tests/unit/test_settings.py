@@ -31,8 +31,9 @@ def test_plain_names_and_prefixed_ones_are_honoured() -> None:
 def test_a_file_sets_backends_and_the_environment_goes_over_it(tmp_path: Path) -> None:
     """A backend in the file joins those that come along."""
     path = tmp_path / "bot.toml"
+    # Notepad begins its files with a mark.
     path.write_text(
-        'vector_db_type = "archive"\ntop_k = 3\n'
+        '\ufeffvector_db_type = "archive"\ntop_k = 3\n'
         '[database_backends.archive]\nclass = "FaissBackend"\n'
         'module = "farming_guide.faiss_backend"\n'
         f'settings = {{ storage_path = "{tmp_path / "none"}" }}\n'
@@ -50,6 +51,7 @@ def test_a_file_sets_backends_and_the_environment_goes_over_it(tmp_path: Path) -
         ({"FARMING_GUIDE_TOP_KK": "3"}, "unknown setting 'top_kk'"),
         ({"FARMING_GUIDE_TOP_K": "many"}, "'top_k'"),
         ({"FARMING_GUIDE_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
+        ({"FARMING_GUIDE_DATABASE_BACKENDS": "x"}, r"write \[database_backends\.NAME\]"),
     ],
 )
 def test_a_bad_setting_is_named(environment: dict[str, str], says: str) -> None:
