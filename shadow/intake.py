@@ -73,9 +73,11 @@ def elsewhere(path: Path | None, directory: Path) -> str | None:
 
     ``None`` if it came from there, if nothing is there, or if nobody can tell.
     """
-    memory = _remembered(directory)
     # Not as pathlib asks, which raises for a name that no file can have.
-    if path is None or memory is None or not os.path.exists(path):  # noqa: PTH110
+    if path is None or not os.path.exists(path):  # noqa: PTH110
+        return None
+    memory = _remembered(directory)
+    if memory is None:
         return None
     came_from = memory["path"]
     if came_from == os.path.realpath(path):
@@ -164,10 +166,12 @@ def _require_movable(path: Path) -> None:
 
 
 def _remembered(directory: Path) -> dict[str, str | None] | None:
-    """``path``: where the index was taken in from, ``None`` for an empty one. Before the first: nothing."""
+    """``path``: where the index was taken in from, ``None`` for an empty one.
+
+    Nothing before the first, and where it cannot be read: it is no reason not to start.
+    """
     try:
         found = orjson.loads((directory / _MEMORY).read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        # Cut off as its process died: as if it was not written yet.
+    except (OSError, orjson.JSONDecodeError):
         return None
     return found if isinstance(found, dict) and "path" in found else None

@@ -210,8 +210,9 @@ def _open_evidence(directory: Path) -> EvidenceBook:
         return EvidenceBook(directory)
     except sqlite3.Error as error:
         raise StoreCorrupt(
-            f"{directory / 'evidence.db'} cannot be used ({error}). It holds counts and no records: if it "
-            "is damaged, move it and evidence.db-* away, and evidence is counted anew"
+            f"{directory / 'evidence.db'} cannot be used ({error}). This account must be able to write "
+            "it. It holds counts and no records: if it is damaged, move it and evidence.db-* away, and "
+            "evidence is counted anew"
         ) from error
 
 

@@ -116,11 +116,17 @@ def test_an_index_that_comes_after_an_empty_beginning_is_not_passed_over_in_sile
 
 
 @pytest.mark.parametrize("memory", [b"", b"[]", b"{}", b"\xff"])
-def test_a_memory_that_is_damaged_is_none(tmp_path: Path, index: Path, memory: bytes) -> None:
+def test_a_memory_that_is_damaged_or_not_readable_is_none(
+    tmp_path: Path, index: Path, memory: bytes
+) -> None:
     """The migration goes on, and nobody can tell where its index came from."""
     found = settings(tmp_path / "state", path=index)
     begun(found)
-    (tmp_path / "state" / "intake.json").write_bytes(memory)
+    kept = tmp_path / "state" / "intake.json"
+    kept.write_bytes(memory)
+    assert begun(settings(tmp_path / "state", path=tmp_path)) == []
+    kept.unlink()
+    kept.mkdir()
     assert begun(settings(tmp_path / "state", path=tmp_path)) == []
 
 
