@@ -76,6 +76,21 @@ def test_too_few_rights_are_explained(postgresql_dsn: str) -> None:
     assert "quiet" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("cleanup")
+def test_the_administrator_is_not_locked_out(postgresql_dsn: str) -> None:
+    """Neither the role that is logged in nor a superuser gets another password."""
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute("CREATE ROLE nobody_much LOGIN SUPERUSER PASSWORD 'quiet'")
+        own = connection.execute("SELECT current_user").fetchone()
+        assert own is not None
+        secrets = "SELECT rolname, rolpassword FROM pg_authid ORDER BY rolname"
+        before = connection.execute(secrets).fetchall()
+        for role in (own[0], "nobody_much"):
+            with pytest.raises(ConfigurationError, match="name a role of the router's own"):
+                provision(postgresql_dsn, role=role, database="farm data")
+        assert connection.execute(secrets).fetchall() == before
+
+
 def test_an_unreachable_server_is_not_a_configuration_error() -> None:
     """It may come up later."""
     with pytest.raises(StoreUnavailable):

@@ -32,8 +32,9 @@ def provision(
 
     The role gets a new generated password each time, unless ``password`` is given; it owns the
     database, and the schema if one is named (which then comes first in the role's search path).
-    Raises ConfigurationError for missing rights, a server without pgvector or a database of that name
-    in another encoding than UTF8, StoreUnavailable if the server cannot be reached.
+    Raises ConfigurationError for missing rights, the administrator's own role, a server without
+    pgvector or a database of that name in another encoding than UTF8, StoreUnavailable if the server
+    cannot be reached.
     """
     secret = password or secrets.token_urlsafe(24)
     settings = PostgresSettings(dsn=check_dsn(admin_dsn), dimension=1)
@@ -64,7 +65,15 @@ def _require_pgvector(admin: BoundedConnection) -> None:
 
 def _make_role(admin: BoundedConnection, role: str, secret: str) -> None:
     name = sql.Identifier(role)
-    if not _found(admin, "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):
+    found = admin.execute(
+        "SELECT rolsuper OR rolname = session_user FROM pg_roles WHERE rolname = %s", (role,)
+    ).fetchone()
+    if found is not None and found[0]:
+        raise ConfigurationError(
+            f"the role {role} is the one that is logged in, or a superuser: it would get a new password, "
+            "and whoever uses it be locked out. Nothing was changed; name a role of the router's own"
+        )
+    if found is None:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
     admin.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(secret)))
 
