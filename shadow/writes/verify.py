@@ -106,19 +106,21 @@ def verify(
     follow: Callable[[], int],
     postgresql: PostgresStore,
     method: DigestMethod | None = None,
+    suspects_max: int = SUSPECTS_MAX,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Compare every row of both stores.
 
-    ``follow`` brings ``faiss`` to the head of the journal. ``on_rows`` is told (rows done, in all).
+    ``follow`` brings ``faiss`` to the head of the journal. When more than ``suspects_max`` rows differ the
+    rest is not looked at: it could not check. ``on_rows`` is told (rows done, in all).
     """
     try:
         chosen = method or best_method(postgresql.facts)
         follow()
-        suspects, rows = _suspects(faiss, postgresql, chosen, on_rows)
-        if len(suspects) > SUSPECTS_MAX:
+        suspects, rows = _suspects(faiss, postgresql, chosen, suspects_max, on_rows)
+        if len(suspects) > suspects_max:
             return CouldNotCheck(
-                f"{len(suspects):,} rows differ, more than can be told apart one by one: run "
+                f"at least {len(suspects):,} rows differ, more than can be told apart one by one: run "
                 "`shadow backfill` again",
                 rows,
                 chosen,
@@ -132,6 +134,7 @@ def _suspects(
     faiss: FaissStore,
     postgresql: PostgresStore,
     method: DigestMethod,
+    suspects_max: int,
     on_rows: Callable[[int, int], None] | None,
 ) -> tuple[list[str], int]:
     """Ids in ranges whose digests differ, if the rows themselves do; and how many rows there are."""
@@ -148,8 +151,8 @@ def _suspects(
             ours = faiss.digests(one.ids, method)
             if digest_of(digest for _, _, digest in ours) != one.theirs.result():
                 rows = {name: _Row(seq, digest) for name, seq, digest in ours}
-                suspects += _differing(rows, postgresql, one.after, one.upto, method)
-                if len(suspects) > SUSPECTS_MAX:
+                suspects += _differing(rows, postgresql, one.after, one.upto, method, suspects_max)
+                if len(suspects) > suspects_max:
                     break
             done += len(ours)
             if on_rows is not None:
@@ -176,13 +179,14 @@ def _differing(
     after: str,
     upto: str | None,
     method: DigestMethod,
+    suspects_max: int,
 ) -> list[str]:
     theirs: dict[str, _Row] = {}
     start = after
     while True:
         page = digest_rows(postgresql, after=start, upto=upto, limit=RANGE_ROWS, method=method)
         theirs.update({row[0]: _Row(row[1], row[2]) for row in page})
-        if len(page) < RANGE_ROWS or len(theirs) > SUSPECTS_MAX + len(ours):
+        if len(page) < RANGE_ROWS or len(theirs) > suspects_max + len(ours):
             break
         start = page[-1][0]
     return sorted(
