@@ -82,6 +82,9 @@ def backfill(
     interrupted, run it again: it goes on after the last block that was committed. When it is done,
     queries are mirrored and evidence begins to gather.
 
+    A table of that name which holds anything else than a copy of this migration's journal is left alone
+    (exit code 2).
+
     What copies runs at a low priority. With --p99-ms-max it also asks the running routers what their
     reads take, and backs off to a trickle while that is more; it never stops for good.
     """
@@ -89,6 +92,7 @@ def backfill(
     from shadow.read_latency import recent_reads
     from shadow.writes.backfill import backfill as run
     from shadow.writes.load_workers import default_workers
+    from shadow.writes.ownership import require_own_table
     from shadow.writes.pace import Pace
 
     with migration(config) as opened, _progress() as progress:
@@ -112,6 +116,7 @@ def backfill(
             )
 
         store = opened.link.open()
+        require_own_table(opened.directory, opened.journal, store)
         _warn_of_memory(store.settings, opened.snapshots.newest_rows())
         result = run(
             directory=opened.directory,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
+from shadow.backups.shelf import BackupShelf
 from shadow.writes.backfill import backfill
 from shadow.writes.snapshot_settings import SnapshotSettings
 from shadow.writes.verify import Clean
@@ -15,6 +17,7 @@ from vectorstore.faiss.index import FLAT, HNSW, IVF, IVF_TRAINING_ROWS
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.snapshot import load_snapshot, write_snapshot
 from vectorstore.faiss.store import FaissStore
+from vectorstore.postgres.loading import begin_load
 from vectorstore.types import Metric, Record
 
 
@@ -46,6 +49,62 @@ def test_a_snapshot_that_is_little_behind_is_loaded_as_it_is(
         assert isinstance(found, Clean)
         assert found.rows == 100
         assert not migration.journal.holds()
+
+
+@pytest.mark.parametrize("state", ["following", "loading", "of its own"])
+def test_the_table_of_another_is_left_alone(
+    small_migration: SmallMigration, tmp_path: Path, state: str
+) -> None:
+    """Another migration's copy, also while it is filled, and rows that an application wrote by itself:
+    the command says whose they are, changes nothing, and leaves nothing that holds the journal."""
+    if state == "of its own":
+        with small_migration.opened() as migration:
+            migration.link.open().upsert([record("theirs")])
+    else:
+        small_migration.filled()
+    with small_migration.opened() as migration:
+        other = migration.link.open()
+        if state == "loading":
+            begin_load(other, incarnation=migration.journal.incarnation, snapshot_id="one", seq=20)
+        before = other.cursor(), [(one.id, one.seq) for one in other.scan()]
+        mine = small_migration.in_directory(tmp_path / "mine")
+        with mine.routed() as router:
+            router.upsert([record("mine")])
+        command = mine.command("backfill")
+        _, errors = command.communicate(timeout=60)
+        assert command.returncode == 2, errors
+        assert "belongs to another migration" in errors or "by no journal" in errors
+        assert small_migration.settings.postgresql.table in errors
+        assert (other.cursor(), [(one.id, one.seq) for one in other.scan()]) == before
+    with mine.opened() as migration:
+        assert not migration.journal.holds()
+        assert not BackupShelf(migration.directory).timestamps()
+
+
+def test_the_table_of_the_history_before_a_restore_is_its_own(
+    small_migration: SmallMigration,
+) -> None:
+    """PostgreSQL was away during the restore, so that the table follows the history that was left."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        left = migration.link.open().cursor().incarnation
+        timestamp = BackupShelf(migration.directory).timestamps()[0]
+    gone = small_migration.with_settings(
+        postgresql={
+            "dsn": SecretStr("postgresql://nobody@127.0.0.1:1/x"),
+            "connect_timeout_ms": 300,
+        }
+    )
+    command = gone.command("restore", timestamp, "--yes")
+    printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 0, printed + errors
+    with small_migration.opened() as migration:
+        assert migration.link.open().cursor().incarnation == left != migration.journal.incarnation
+    command = small_migration.command("backfill")
+    printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 0, printed + errors
+    with small_migration.opened() as migration:
+        assert isinstance(small_migration.verified(migration), Clean)
 
 
 @pytest.mark.parametrize("kind", [FLAT, HNSW, IVF])

@@ -61,6 +61,10 @@ class SmallMigration:
         }
         return SmallMigration(self.settings.model_copy(update=changed))
 
+    def in_directory(self, directory: Path) -> SmallMigration:
+        """Another migration: the same settings with a state directory of its own."""
+        return SmallMigration(self.settings.model_copy(update={"state_directory": directory}))
+
     @contextmanager
     def opened(self) -> Iterator[Migration]:
         """The parts, as a command has them."""
