@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +13,16 @@ import orjson
 
 from vectorstore.errors import IntakeRefused
 from vectorstore.faiss.intake.layouts import BARE, BOT, LANGCHAIN, Layout
+from vectorstore.faiss.intake.literals import dictionary_in
 from vectorstore.faiss.intake.pickles import StandIn, read_pickle
 
-__all__ = ["JSON_BYTES_MAX", "Side", "SideRow", "read_side"]
+__all__ = ["Side", "SideRow", "read_side"]
 
-JSON_BYTES_MAX = 4 * 1024**3
-ID_MAP_BYTES_MAX = 64 * 1024**2
-"""The map is parsed by Python's own parser if it is not JSON, which takes much memory."""
+NODES_MEMORY_FACTOR = 4
+"""How much memory a file of nodes takes when it is read, in sizes of the file: measured 3.6."""
+
+ID_MAP_MEMORY_FACTOR = 7
+"""The same for a map of ids in JSON, which is made of short texts."""
 
 
 class SideRow(NamedTuple):
@@ -174,20 +177,27 @@ def _nodes_of_index_store(path: Path) -> dict[int, Any]:
 
 def _id_map(path: Path) -> dict[int, Any]:
     """JSON, or in older versions the text of a Python dictionary: parsed as a literal, never run."""
-    raw = path.read_bytes()
-    if len(raw) > ID_MAP_BYTES_MAX:
-        raise IntakeRefused(f"{path} is {len(raw):,} bytes; at most {ID_MAP_BYTES_MAX:,} are read")
+    name = "faiss_id_to_node_id_map"
     try:
-        saved = orjson.loads(raw)
+        saved = _id_map_in_json(path)
     except ValueError:
         try:
-            saved = ast.literal_eval(raw.decode())
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            saved = {name: dictionary_in(path, name)}
+        except ValueError as error:
             raise _not_as_expected(path, "JSON or a plain dictionary") from error
-    labels = saved.get("faiss_id_to_node_id_map") if isinstance(saved, dict) else None
+    labels = saved.get(name) if isinstance(saved, dict) else None
     if not isinstance(labels, dict):
-        raise _not_as_expected(path, "'faiss_id_to_node_id_map'")
+        raise _not_as_expected(path, f"'{name}'")
     return _labelled(path, labels)
+
+
+def _id_map_in_json(path: Path) -> Any:
+    with path.open("rb") as file:
+        begins = b"".join(file.read(64).split())
+    if begins.startswith(b"{'"):
+        raise ValueError("no JSON: its texts stand in single quotes")
+    _require_memory(path, ID_MAP_MEMORY_FACTOR)
+    return orjson.loads(path.read_bytes())
 
 
 def _labelled(path: Path, names: Mapping[Any, Any]) -> dict[int, Any]:
@@ -217,13 +227,23 @@ def _bare(path: Path) -> dict[int, SideRow]:
 
 
 def _json(path: Path) -> dict[Any, Any]:
-    size = path.stat().st_size
-    if size > JSON_BYTES_MAX:
-        raise IntakeRefused(f"{path} is {size:,} bytes; at most {JSON_BYTES_MAX:,} are read")
+    _require_memory(path, NODES_MEMORY_FACTOR)
     saved = _parsed(path, path.read_bytes())
     if not isinstance(saved, dict):
         raise _not_as_expected(path, "a JSON object")
     return saved
+
+
+def _require_memory(path: Path, factor: int) -> None:
+    """Refuse a file that this machine cannot hold once it is read, before the machine runs out."""
+    size = path.stat().st_size
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size * factor > memory:
+        raise IntakeRefused(
+            f"{path} is {size:,} bytes: to read it takes about {size * factor / 2**30:,.0f} GiB of memory, "
+            f"and this machine has {memory / 2**30:,.0f} GiB. Take it in on a machine with more, or write a "
+            "records.jsonl (id, text, metadata) beside the index, which is read line by line"
+        )
 
 
 def _parsed(path: Path, raw: bytes) -> Any:
