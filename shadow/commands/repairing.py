@@ -54,6 +54,7 @@ def repair(
     """
     from shadow.opening import who
     from shadow.verification import IDS_SHOWN, nothing_to_compare, verification_of
+    from shadow.writes.backfill import alone
     from shadow.writes.repair import StoreName
     from shadow.writes.repair import repair as run
     from shadow.writes.verify import Clean, CouldNotCheck, Differs
@@ -66,7 +67,7 @@ def repair(
     if truth_from not in names:
         with errors_in_words():
             raise InvalidInput(f"--from is {truth_from!r}; it must be faiss or postgresql")
-    with migration(config) as opened:
+    with migration(config) as opened, alone(opened.directory):
         if (refused := nothing_to_compare(opened)) is not None:
             stop(f"could not check: {refused.why}", code=FAILED)
         faiss, postgresql = opened.load_faiss(), opened.link.open()

@@ -32,7 +32,7 @@ from vectorstore.postgres.building import BuildProgress
 from vectorstore.postgres.loading import LoadProgress, begin_load, finish_load, load_progress
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["POSTGRESQL_CURSOR", "Backfilled", "backfill", "release_left_hold"]
+__all__ = ["POSTGRESQL_CURSOR", "Backfilled", "alone", "backfill", "release_left_hold"]
 
 POSTGRESQL_CURSOR = "postgresql"
 # How long the processes of a run that was killed may take to end, and a router to look after its hold.
@@ -79,7 +79,7 @@ def backfill(
     """
     pace = pace or Pace()
     with (
-        _alone(directory, wait_s=LOCK_WAIT_S if workers else 0.0) as lock,
+        alone(directory, wait_s=LOCK_WAIT_S if workers else 0.0) as lock,
         asked_for(directory) if pace.asks else nullcontext(),
     ):
         started = time.monotonic()
@@ -119,12 +119,18 @@ def backfill(
 
 
 @contextmanager
-def _alone(directory: Path, *, wait_s: float) -> Iterator[IO[str]]:
-    """Hold the lock of backfills, or raise CutoverRefused if it is not free within ``wait_s``."""
+def alone(directory: Path, *, wait_s: float = LOCK_WAIT_S) -> Iterator[IO[str]]:
+    """Hold the lock of backfills and repairs; CutoverRefused if it is not free within ``wait_s``.
+
+    A repair under a backfill would put rows where the backfill copies them to, and of two repairs at once
+    the later one would put back what the other had mended in FAISS.
+    """
     deadline = time.monotonic() + wait_s
     while (held := hold_lock(directory / "backfill.lock")) is None:
         if time.monotonic() >= deadline:
-            raise CutoverRefused("another backfill is running on this machine; wait for it to end")
+            raise CutoverRefused(
+                "another backfill or repair is running on this machine; wait for it to end"
+            )
         time.sleep(LOCK_POLL_S)
     with held:
         yield held

@@ -15,6 +15,7 @@ from shadow.errors import JournalGap, JournalSealed
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
 from vectorstore.digests import row_digest
+from vectorstore.errors import StoreUnavailable
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Record
@@ -71,7 +72,7 @@ def repair(
     alone: if :attr:`Repairs.faiss` is not empty the caller makes a snapshot of it that every process
     loads (``SnapshotKeeper.put_right``).
 
-    Raises JournalSealed once a finalize has begun: PostgreSQL takes writes that FAISS and the journal never
+    Raises StoreUnavailable if ``follow`` has put another copy in the place of ``faiss``, and JournalSealed once a finalize has begun: PostgreSQL takes writes that FAISS and the journal never
     see, and to undo those would be no repair.
     """
     found = _Found()
@@ -120,7 +121,12 @@ def _look(
         raise JournalSealed(
             "the migration is final: what PostgreSQL holds is right, and nothing is put right"
         )
-    follow()
+    reached = follow()
+    if faiss.applied_seq() < reached:
+        raise StoreUnavailable(
+            "another copy of FAISS was put in place while records were put right, so that what was done to "
+            "this one is lost; repair again"
+        )
     head, held = journal.last_changes(ids)
     return _Seen(
         head,

@@ -214,6 +214,13 @@ def _rechecked(
     left = list(suspects)
     while left:
         reached = follow()
+        if faiss.applied_seq() < reached:
+            return CouldNotCheck(
+                "another copy of FAISS was put in place while they were compared, by a repair or after a "
+                "truncation; verify again",
+                rows,
+                method,
+            )
         if not _wait_for(postgresql, reached, deadline):
             return CouldNotCheck(
                 f"{len(left):,} rows differ and PostgreSQL did not reach journal entry {reached} "

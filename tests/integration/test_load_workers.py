@@ -214,7 +214,7 @@ def test_one_backfill_at_a_time(large: SmallMigration) -> None:
         with large.command("backfill", *asking) as second:
             _, complaints = second.communicate(timeout=60.0)
         assert second.returncode == 1
-        assert "another backfill is running" in complaints
+        assert "another backfill or repair is running" in complaints
         assert (large.settings.state_directory / "reads").is_dir()
 
 

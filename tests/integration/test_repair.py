@@ -10,10 +10,12 @@ import pytest
 from psycopg import sql
 
 from shadow.opening import Migration
+from shadow.writes.backfill import alone
 from shadow.writes.journal import Journal
 from shadow.writes.repair import Repairs, StoreName, repair
-from shadow.writes.verify import Clean, Differs
+from shadow.writes.verify import Clean, CouldNotCheck, Differs, verify
 from tests.plugins.migrations import SmallMigration, record, until
+from vectorstore.errors import StoreUnavailable
 from vectorstore.types import Change, Record
 
 
@@ -233,3 +235,44 @@ def test_what_was_put_right_in_faiss_is_told_though_postgresql_needed_another_lo
             postgresql=store,
         )
         assert (done.faiss, done.postgresql) == (("r-1",), ("r-1",))
+
+
+def test_a_repair_waits_for_no_other_one_or_a_backfill(small_migration: SmallMigration) -> None:
+    """Of two at once the later one would put back what the other had mended in FAISS, and rows put into
+    a table that is being filled would be in the way of their own copies."""
+    small_migration.filled()
+    with small_migration.opened() as migration, alone(migration.directory):
+        truth = migration.link.open().get(["r-1"])[0]
+        damage_table(migration, "r-1", replace(truth, text="a lie"))
+        command = small_migration.command("repair")
+        _, errors = command.communicate(timeout=60)
+        assert command.returncode == 1
+        assert "another backfill or repair is running" in errors
+        assert migration.link.open().get(["r-1"])[0].text == "a lie"
+
+
+def test_a_copy_of_faiss_that_was_replaced_is_neither_compared_nor_mended(
+    small_migration: SmallMigration,
+) -> None:
+    """A repair elsewhere had this process load FAISS anew: the copy that is left gets no more writes, so
+    that it must not be taken for a difference of the stores, nor be what is put right."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        faiss, postgresql = migration.load_faiss(), migration.link.open()
+        left = faiss.store
+        migration.journal.ask_reload()
+        with small_migration.routed() as router:
+            router.upsert([record("r-1", "new")])
+        migration.postgresql.follow()
+        found = verify(faiss=left, follow=faiss.follow, postgresql=postgresql)
+        assert isinstance(found, CouldNotCheck)
+        assert "verify again" in found.why
+        with pytest.raises(StoreUnavailable, match="repair again"):
+            repair(
+                ["r-1"],
+                journal=migration.journal,
+                faiss=left,
+                follow=faiss.follow,
+                postgresql=postgresql,
+                truth_from="faiss",
+            )
