@@ -254,7 +254,7 @@ async def _asked(
 
 def _answers(routed: Router) -> bool:
     try:
-        routed._link.store().count()
+        routed._reads._link.store().count()
     except StoreUnavailable:
         return False
     return True

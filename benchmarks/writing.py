@@ -199,7 +199,7 @@ def _enter(routed: Router, phase: Phase) -> None:
 
 def _level(routed: Router) -> None:
     """Wait until PostgreSQL has applied what was written."""
-    link, lag = routed._link, routed._lag
+    link, lag = routed._reads._link, routed._lag
     wait_for(lambda: link.store().applied_seq() >= lag.head(), "PostgreSQL to be level")
 
 
