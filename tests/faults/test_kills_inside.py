@@ -24,7 +24,7 @@ OPERATIONS = "tests.faults.operations"
 
 SNAPSHOT = "vectorstore.faiss.snapshot"
 BEGINNING = [
-    Point("shadow.opening:_begin"),
+    Point("shadow.opening:begin"),
     Point("shadow.writes.journal:Journal.bind", after=True),
     Point(f"{SNAPSHOT}:write_snapshot"),
     Point(f"{SNAPSHOT}:write_snapshot", after=True),
