@@ -70,6 +70,7 @@ def repair(
     with migration(config) as opened, alone(opened.directory):
         if (refused := nothing_to_compare(opened)) is not None:
             stop(f"could not check: {refused.why}", code=FAILED)
+        opened.snapshots.finish_put_right()
         faiss, postgresql = opened.load_faiss(), opened.link.open()
         if not ids:
             found = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)

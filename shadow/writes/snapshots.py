@@ -15,7 +15,7 @@ from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshot_settings import SnapshotSettings
-from vectorstore.durable import copy_durably, sync_directory
+from vectorstore.durable import copy_durably, sync_directory, write_durably
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class SnapshotKeeper:
     ) -> None:
         self._directory = directory / "snapshots"
         self._lock_path = directory / "snapshots.lock"
+        # There while a repaired copy may be the newest snapshot that nobody was asked to load yet.
+        self._unloaded = directory / "snapshots.unloaded"
         self._journal = journal
         self._kept = kept
         self._tombstones_share_max = tombstones_share_max
@@ -215,12 +217,27 @@ class SnapshotKeeper:
     def put_right(self, store: FaissStore) -> Path:
         """Make a repaired copy the newest snapshot and have every process load it.
 
-        The older snapshots, which hold what was repaired, go.
+        The older snapshots, which hold what was repaired, go. If this is killed halfway,
+        :meth:`finish_put_right` does the rest.
         """
         with process_lock(self._lock_path, wait=True):
+            write_durably(self._unloaded, b"")
             path = self._write(store, 1)
-            self._journal.ask_reload()
+            self._ask_reload()
             return path
+
+    def finish_put_right(self) -> None:
+        """Have every process load the newest snapshot if a :meth:`put_right` was killed before it asked.
+
+        Else those that run would go on with the damaged copy, and make the next snapshot of it.
+        """
+        with process_lock(self._lock_path, wait=True):
+            if self._unloaded.exists():
+                self._ask_reload()
+
+    def _ask_reload(self) -> None:
+        self._journal.ask_reload()
+        self._unloaded.unlink()
 
     def _compact(self, store: FaissStore) -> None:
         dead = store.describe()["tombstones"]

@@ -13,6 +13,7 @@ from shadow.opening import Migration
 from shadow.writes.backfill import alone
 from shadow.writes.journal import Journal
 from shadow.writes.repair import Repairs, StoreName, repair
+from shadow.writes.snapshots import SnapshotKeeper
 from shadow.writes.verify import Clean, CouldNotCheck, Differs, verify
 from tests.plugins.migrations import SmallMigration, record, until
 from vectorstore.errors import StoreUnavailable
@@ -276,3 +277,39 @@ def test_a_copy_of_faiss_that_was_replaced_is_neither_compared_nor_mended(
                 postgresql=postgresql,
                 truth_from="faiss",
             )
+
+
+class DyingJournal(CountingJournal):
+    """A journal of a process that dies before it can ask the others to load the repaired copy."""
+
+    def ask_reload(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_repair_that_was_killed_after_its_snapshot_is_finished_by_the_next(
+    small_migration: SmallMigration,
+) -> None:
+    """The repaired copy was the newest snapshot and no router had been asked to load it: the next repair
+    finds nothing to mend, and has them load it before they make a snapshot of the damage again."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        damaged = migration.load_faiss().store
+        truth = damaged.get(["r-7"])[0]
+        lie = replace(truth, text="a lie")
+        assert damaged.repair("r-7", lie, expected_seq=truth.seq, unchanged=lambda _: True)
+        migration.snapshots.put_right(damaged)
+        with small_migration.routed() as router:
+            assert router.get(["r-7"])[0].text == "a lie"
+            mended = migration.load_faiss().store
+            assert mended.repair("r-7", truth, expected_seq=truth.seq, unchanged=lambda _: True)
+            journal = cast(Journal, DyingJournal(migration.journal))
+            dying = SnapshotKeeper(migration.directory, journal, kept=2)
+            with pytest.raises(KeyboardInterrupt):
+                dying.put_right(mended)
+            command = small_migration.command("repair")
+            printed, errors = command.communicate(timeout=60)
+            assert command.returncode == 0, printed + errors
+            until("the repaired record", lambda: router.get(["r-7"])[0].text == truth.text)
+        reloads = migration.journal.reloads()
+        migration.snapshots.finish_put_right()
+        assert migration.journal.reloads() == reloads
