@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import copy
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vectorstore.faiss.bitmap import Bitmap
+from vectorstore.faiss.id_order import IdOrder
 from vectorstore.filters import EXACT_MAX, Filter
 
 __all__ = ["MASKS_MAX", "Rows"]
 
 MASKS_MAX = 32
 """Filters whose matching rows are remembered; the least recently used is forgotten first."""
+
+ORDER_BLOCK = 1_000
+"""Ids that are brought in order under one hold."""
 
 
 class _Nested(dict[str, Any]):
@@ -65,7 +68,9 @@ class Rows:
             flags[dead] = False
         self.live = Bitmap(flags)
         self.position = {self.ids[at]: at for at in self.live.positions().tolist()}
-        self._ordered: list[str] | None = None
+        self._order = IdOrder(self.position)
+        # The position from which ids are not in order yet; None: all are.
+        self._unordered: int | None = 0
         # The least recently used first.
         self._masks: dict[Filter, Bitmap] = {}
         self._using = threading.Lock()
@@ -90,9 +95,10 @@ class Rows:
             self.texts[at] = text
             self.metadata[at] = _held(metadata)
             self.seqs[at] = seq
-        if record_id not in self.position and self._ordered is not None:
-            bisect.insort(self._ordered, record_id)
+        known = record_id in self.position
         self.position[record_id] = at
+        if not known and self._unordered is None:
+            self._order.add([record_id])
         for matched, mask in self._masks.items():
             if matched.matches(metadata):
                 mask.add(at)
@@ -127,15 +133,28 @@ class Rows:
             self.ids[at], self.texts[at] = record_id, text
             self.metadata[at], self.seqs[at] = metadata, seq
             self.position[record_id] = at
+            if self._unordered:
+                # It may have moved to where the ordering has been already.
+                self._order.add([record_id])
 
-    def following(self, after: str, limit: int) -> list[str]:
-        """Up to ``limit`` ids after ``after`` in byte order of UTF-8: the order of code points."""
-        ordered = self._ordered
-        if ordered is None:
-            ordered = sorted(self.position)
-            self._ordered = ordered
-        start = bisect.bisect_right(ordered, after)
-        return ordered[start : start + limit]
+    def following(self, after: str, limit: int) -> list[str] | None:
+        """Up to ``limit`` ids after ``after`` in byte order; ``None`` while not all are in order."""
+        if self._unordered is not None:
+            return None
+        return self._order.following(after, limit)
+
+    def order_more(self) -> bool:
+        """Bring a block more of the ids in order; false if there is none left.
+
+        For one thread at a time, with writes held off meanwhile, but not from one block to the next.
+        """
+        start = self._unordered
+        if start is None:
+            return False
+        block = self.ids[start : start + ORDER_BLOCK]
+        self._order.add(block)
+        self._unordered = start + len(block) if block else None
+        return bool(block)
 
     def taken(self, positions: Sequence[int]) -> Rows:
         """New columns of these positions alone, in this order."""
@@ -169,8 +188,7 @@ class Rows:
 
     def _forget(self, record_id: str) -> None:
         del self.position[record_id]
-        if self._ordered is not None:
-            del self._ordered[bisect.bisect_left(self._ordered, record_id)]
+        self._order.gone(record_id)
 
     def _candidates(self, filter: Filter) -> list[int]:
         # A plain comparison is ten times faster than the general one, and lets through all that the

@@ -70,6 +70,7 @@ class FaissStore:
         self._writing = threading.RLock()
         # Taken before the lock above: a rebuild goes on while writes do.
         self._rebuilding = threading.Lock()
+        self._ordering = threading.Lock()
 
     @classmethod
     def empty(cls, *, dimension: int, metric: Metric, kind: str = FLAT) -> FaissStore:
@@ -152,15 +153,29 @@ class FaissStore:
     def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
         check_page(after, limit)
 
-        def page(collection: Collection) -> list[Record]:
-            rows = collection.rows
-            return collection.records([rows.position[one] for one in rows.following(after, limit)])
+        def page(collection: Collection, ids: list[str]) -> list[Record]:
+            position = collection.rows.position
+            return collection.records([position[one] for one in ids])
 
-        return self._read(page)
+        return self._page(after, limit, page)
 
     def ids(self, *, after: str = "", limit: int = 1000) -> list[str]:
         """Up to ``limit`` ids that follow ``after`` in byte order."""
-        return self._read(lambda collection: collection.rows.following(after, limit))
+        return self._page(after, limit, lambda _, ids: ids)
+
+    def _page(self, after: str, limit: int, ask: Callable[[Collection, list[str]], T]) -> T:
+        """What ``ask`` makes of the collection and the ids that follow ``after``."""
+
+        def page(collection: Collection) -> tuple[T] | None:
+            ids = collection.rows.following(after, limit)
+            return None if ids is None else (ask(collection, ids),)
+
+        while (found := self._read(page)) is None:
+            # Block by block, for the same reason as an exact scan. A rebuild begins anew.
+            with self._ordering:
+                while self._read(lambda collection: collection.rows.order_more()):
+                    pass
+        return found[0]
 
     def digests(self, ids: Sequence[str], method: DigestMethod) -> list[tuple[str, int, int]]:
         """(id, seq, digest) of the records that exist among ``ids``, in the order asked.
