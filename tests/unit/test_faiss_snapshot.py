@@ -65,6 +65,26 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, kind: str, metric: Metr
     assert loaded.get(["r5"])[0].seq == 84
 
 
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_the_first_writes_after_loading_move_no_rows(tmp_path: Path, kind: str) -> None:
+    """There is room for a tenth more: to move millions of rows would keep readers out for many seconds."""
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2, kind=kind)
+    rows = np.random.default_rng(3).normal(size=(1_000, DIMENSION)).astype(np.float32)
+    store.upsert([Record(f"r{at}", row, "", {}) for at, row in enumerate(rows)])
+    loaded = load_snapshot(write_snapshot(store, tmp_path, incarnation="one"))
+
+    def place() -> int:
+        with loaded.frozen() as (collection, _):
+            return collection.index.block(0, 1).ctypes.data
+
+    before = place()
+    for start in range(0, 100, 10):
+        loaded.upsert([Record(f"n{start + at}", rows[at], "", {}) for at in range(10)])
+    assert place() == before
+    np.testing.assert_array_equal(loaded.vectors(0, 1_000), rows)
+    assert loaded.count() == 1_100
+
+
 def test_integers_beyond_64_bits_stay_whole(tmp_path: Path) -> None:
     """Metadata that the fast writer cannot hold is written and read by the slower one."""
     store = FaissStore.empty(dimension=2, metric=Metric.L2)

@@ -9,9 +9,12 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-__all__ = ["faiss", "write_index"]
+__all__ = ["MAPPED", "faiss", "write_index"]
 
 faiss: Any = importlib.import_module("faiss")
+
+# The flag that maps an index into memory, since FAISS 1.11; an older one reads all of it.
+MAPPED: int = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
 
 WRITE_BYTES = 1 << 20
 

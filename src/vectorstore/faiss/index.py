@@ -40,6 +40,9 @@ IVF_PROBES = 8
 IVF_TRAINING_ROWS = 39 * IVF_LISTS
 """FAISS asks for 39 training rows a list; below that a flat index is faster anyway."""
 
+GROWTH_SHARE = 0.1
+"""Room that is held ready, as a share of the rows."""
+
 Rows2D = npt.NDArray[np.float32]
 
 
@@ -123,6 +126,22 @@ class RowIndex:
             len(queries), pointer(queries), k, pointer(distances), pointer(positions)
         )
         return distances, positions
+
+    def reserve(self, rows: int) -> None:
+        """Have memory for this many rows in all and a tenth more: up to there no row is moved.
+
+        Beyond, FAISS moves all of them once to a place for twice as many, readers kept out meanwhile.
+        Does nothing for IVF, whose lists are many and grow one at a time.
+        """
+        if self._flat is None:
+            return
+        room = rows + int(rows * GROWTH_SHARE)
+        _reserve(self._flat.codes, room * self.dimension * 4)
+        if self.kind == HNSW and self.size:
+            graph = self.faiss_index.hnsw
+            for vector in (graph.neighbors, graph.levels, graph.offsets):
+                _reserve(vector, vector.size() * room // self.size)
+        self._refresh()
 
     def append(self, block: Rows2D) -> None:
         """Add rows (n, d) after the last position."""
@@ -215,6 +234,14 @@ class RowIndex:
         else:
             memory = faiss.rev_swig_ptr(self._flat.get_xb(), self.size * self.dimension)
             self._view = memory.reshape(self.size, self.dimension)
+
+
+def _reserve(vector: Any, size: int) -> None:
+    # FAISS's vectors have no reserve of their own; what one was long enough for, it keeps room for.
+    used = vector.size()
+    if size > used:
+        vector.resize(size)
+        vector.resize(used)
 
 
 def empty_index(*, dimension: int, inner_product: bool, kind: str) -> RowIndex:

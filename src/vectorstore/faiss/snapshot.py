@@ -25,9 +25,9 @@ import orjson
 from vectorstore.durable import make_directory, sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.engine import faiss, write_index
-from vectorstore.faiss.index import wrapped_index
+from vectorstore.faiss.engine import write_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
+from vectorstore.faiss.roomy import read_with_room
 from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.store import FaissStore
 
@@ -129,7 +129,7 @@ def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore
     """
     manifest = verify_snapshot(path) if verified is None else verified
     try:
-        index = wrapped_index(faiss.read_index(str(path / INDEX_NAME)))
+        index = read_with_room(path / INDEX_NAME)
         dead = tombstones(path)
         live = np.ones(index.size, dtype=np.bool_)
         live[dead] = False

@@ -18,7 +18,7 @@ import orjson
 
 from vectorstore.columns import RecordColumns
 from vectorstore.errors import StoreCorrupt, Unsupported
-from vectorstore.faiss.engine import faiss
+from vectorstore.faiss.engine import MAPPED, faiss
 from vectorstore.faiss.index import Rows2D, wrapped_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.snapshot import INDEX_NAME, RECORDS_NAME, tombstones
@@ -26,9 +26,6 @@ from vectorstore.faiss.snapshot import INDEX_NAME, RECORDS_NAME, tombstones
 __all__ = ["SnapshotReader"]
 
 _SCAN_BYTES = 1 << 20
-
-# Since FAISS 1.11; an older one reads the whole index into memory.
-_MAPPED = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
 
 
 class SnapshotReader:
@@ -41,7 +38,7 @@ class SnapshotReader:
         """
         self.manifest = Manifest.read(path / MANIFEST_NAME)
         try:
-            self._index = wrapped_index(faiss.read_index(str(path / INDEX_NAME), _MAPPED))
+            self._index = wrapped_index(faiss.read_index(str(path / INDEX_NAME), MAPPED))
             self._live = self._live_positions(tombstones(path))
             self._lines = (path / RECORDS_NAME).open("rb")
         except (OSError, RuntimeError, ValueError, LookupError, Unsupported) as error:

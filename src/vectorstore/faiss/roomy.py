@@ -1,0 +1,31 @@
+"""An index read from its file with room to grow, so that the first writes do not move all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vectorstore.faiss.engine import MAPPED, faiss
+from vectorstore.faiss.index import FLAT, RowIndex, wrapped_index
+
+__all__ = ["read_with_room"]
+
+BLOCK_ROWS = 4096
+
+
+def read_with_room(path: Path) -> RowIndex:
+    """Read an index that :func:`wrapped_index` takes; raises as that and FAISS's reader do.
+
+    A flat one is copied out of its mapped file, so that it is never held twice. The others are read, and
+    the vectors of HNSW are then moved once, before there is anybody to wait for it.
+    """
+    index = wrapped_index(faiss.read_index(str(path), MAPPED))
+    if index.kind == FLAT:
+        mapped, index = index, index.emptied()
+        index.reserve(mapped.size)
+        for start in range(0, mapped.size, BLOCK_ROWS):
+            index.append(mapped.block(start, start + BLOCK_ROWS))
+        return index
+    del index
+    index = wrapped_index(faiss.read_index(str(path)))
+    index.reserve(index.size)
+    return index
