@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
-from unittest import mock
 
 from shadow.config_sources import environment_of, load_settings
 from shadow.process_lock import hold_lock
 from shadow.verify_schedule import VerifySchedule
-from tests.plugins.migrations import DIMENSION, SmallMigration, record, until
-from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.store import FaissStore
-from vectorstore.types import Metric, Query
+from tests.plugins.migrations import SmallMigration, record, until
 
 
 def test_a_verify_is_made_when_it_is_due(small_migration: SmallMigration) -> None:
@@ -71,26 +67,3 @@ def test_a_snapshot_clears_dead_rows_away(small_migration: SmallMigration) -> No
         with closing(migration.load_faiss().store) as store:
             assert store.describe()["tombstones"] == 0
             assert store.get(["r-3"])[0].text == "again"
-
-
-def test_what_is_written_during_a_compaction_is_in_it() -> None:
-    """Rows written, overwritten and deleted while the new index was built are brought over."""
-    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.COSINE, kind="hnsw")
-    store.upsert([record(f"r-{n}") for n in range(50)])
-    store.upsert([record(f"r-{n}", "second") for n in range(20)])
-    real = Collection.overtake
-
-    def after_writes(fresh: Collection, other: Collection) -> None:
-        store.upsert([record("new"), record("r-1", "third")])
-        store.delete(["r-2"])
-        real(fresh, other)
-
-    with mock.patch.object(Collection, "overtake", after_writes):
-        assert store.compact() == 20
-    assert store.count() == 50
-    assert [one.id for one in store.get(["new", "r-2", "r-3"])] == ["new", "r-3"]
-    assert store.get(["r-1"])[0].text == "third"
-    for name in ("new", "r-1", "r-49"):
-        found = store.search(Query(record(name).embedding, k=1)).hits[0]
-        assert found.id == name
-    store.close()

@@ -157,25 +157,6 @@ class Collection:
             if self._norms is not None:
                 self._norms.append(1.0)
 
-    def living(self) -> tuple[RowIndex, Rows2D, Rows]:
-        """What a copy without tombstones is built from: an empty index like this one, the vectors of
-        the live rows and the rows themselves. Shares nothing that changes with this collection."""
-        live = self.rows.live.positions()
-        return self.index.emptied(), self.index.vectors(live), self.rows.taken(live.tolist())
-
-    def overtake(self, other: Collection) -> None:
-        """Bring this copy, made of ``other`` a while ago, to what ``other`` holds now."""
-        mine, theirs = self.rows, other.rows
-        gone: list[Pending] = [
-            (one, None, 0) for one in mine.position if one not in theirs.position
-        ]
-        changed = [
-            at
-            for one, at in theirs.position.items()
-            if one not in mine.position or mine.seqs[mine.position[one]] != theirs.seqs[at]
-        ]
-        self.write(gone + [(record.id, record, record.seq) for record in other.records(changed)])
-
     def retrained(self) -> Collection:
         """The same records in an IVF index trained on them; this one must be flat."""
         return Collection(self.index.trained(), self.rows, self.metric)

@@ -185,8 +185,10 @@ class RowIndex:
         """A new index of the same kind and settings that holds no rows."""
         old = self.faiss_index
         if self.kind == IVF:
-            fresh = faiss.clone_index(old)
-            fresh.reset()
+            # Not a clone of all of it, emptied then: that would copy every row first.
+            quantizer = faiss.clone_index(old.quantizer)
+            fresh = faiss.IndexIVFFlat(quantizer, self.dimension, old.nlist, old.metric_type)
+            fresh.nprobe, fresh.parallel_mode = old.nprobe, old.parallel_mode
         elif self.kind == HNSW:
             links = old.hnsw.nb_neighbors(1)
             fresh = faiss.IndexHNSWFlat(self.dimension, links, old.metric_type)

@@ -156,15 +156,6 @@ class Rows:
         self._unordered = start + len(block) if block else None
         return bool(block)
 
-    def taken(self, positions: Sequence[int]) -> Rows:
-        """New columns of these positions alone, in this order."""
-        return Rows(
-            [self.ids[at] for at in positions],
-            [self.texts[at] for at in positions],
-            [self.metadata[at] for at in positions],
-            [self.seqs[at] for at in positions],
-        )
-
     def mask(self, filter: Filter) -> Bitmap | None:
         """The rows that a filter matches, if remembered."""
         with self._using:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from vectorstore.digests import DigestMethod, row_digests
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.collection import Collection, Pending
+from vectorstore.faiss.compaction import changes_of, compacted
 from vectorstore.faiss.exact_scan import ExactScan
 from vectorstore.faiss.gate import Gate
 from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_index
@@ -40,6 +42,9 @@ APPLY_BLOCK = 64
 
 DIGEST_BLOCK = 64
 """Records digested under one hold, for the same reason."""
+
+CATCHING_UP_MAX = 8
+"""How many times a rebuild brings over what was written, before it holds writes off for the rest."""
 
 CLOSED = "is closed"
 BROKEN = "was broken off in the middle of a change, and is of no use any more: load it anew"
@@ -71,6 +76,8 @@ class FaissStore:
         # Taken before the lock above: a rebuild goes on while writes do.
         self._rebuilding = threading.Lock()
         self._ordering = threading.Lock()
+        # Ids that were written since a rebuild began, if one is under way.
+        self._changed: set[str] | None = None
 
     @classmethod
     def empty(cls, *, dimension: int, metric: Metric, kind: str = FLAT) -> FaissStore:
@@ -307,23 +314,38 @@ class FaissStore:
     def compact(self) -> int:
         """Rebuild without tombstones and return how many there were.
 
-        Searches and writes go on during the rebuild; what was written meanwhile is brought over in
-        the end, and only that and the copying of the live rows at the beginning hold writes off.
+        Searches and writes go on meanwhile. What was written is brought over block by block, and only
+        the last of it holds writes off: a block, if the rebuild is the faster of the two.
         """
         with self._rebuilding:
             with self._writing:
-                before = self._usable()
-                dead = before.rows.tombstones
+                dead = self._usable().rows.tombstones
                 if not dead:
                     return 0
-                index, vectors, rows = before.living()
-            if len(vectors):
-                index.append(vectors)
-            fresh = Collection(index, rows, self._metric)
-            with self._writing:
-                fresh.overtake(self._usable())
-                self._exchange(fresh)
+                self._changed = set()
+            try:
+                fresh = compacted(self._read)
+                for _ in range(CATCHING_UP_MAX):
+                    if len(self._changed) <= APPLY_BLOCK:
+                        break
+                    self._bring_over(fresh)
+                with self._writing:
+                    self._bring_over(fresh)
+                    self._exchange(fresh)
+            finally:
+                self._changed = None
             return dead
+
+    def _bring_over(self, fresh: Collection) -> None:
+        """Write to ``fresh`` what was changed since the last call, as it is now."""
+        changed = self._read(lambda _: self._take_changed())
+        for start in range(0, len(changed), APPLY_BLOCK):
+            block = changed[start : start + APPLY_BLOCK]
+            fresh.write(self._read(partial(changes_of, block)))
+
+    def _take_changed(self) -> list[str]:
+        changed, self._changed = self._changed, set()
+        return list(changed or ())
 
     @contextmanager
     def frozen(self) -> Iterator[tuple[Collection, int]]:
@@ -395,6 +417,8 @@ class FaissStore:
         def change() -> None:
             collection = self._usable()
             try:
+                if self._changed is not None:
+                    self._changed.update(change[0] for change in changes)
                 collection.write(changes)
                 self._seq = seq
             except BaseException:
