@@ -208,6 +208,36 @@ def test_more_filters_than_are_remembered_stay_right() -> None:
         store.upsert([record(f"r{at}", row, n=at) for at, row in enumerate(rows)])
 
 
+@pytest.mark.parametrize(("bytes_max", "again"), [(256 << 20, 0), (12 * 250, 100)])
+def test_a_hundred_filters_in_turn_are_remembered_as_far_as_there_is_memory(
+    bytes_max: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To match every row anew each time would cost more than the search; the masks are bounded all the
+    same, and one that was forgotten is worked out again."""
+    rows = normal(2_000)
+    store = store_of(flat_of(rows), Metric.INNER_PRODUCT)
+    monkeypatch.setattr("vectorstore.faiss.rows.MASKS_BYTES_MAX", bytes_max)
+    worked_out: list[Filter] = []
+    remember = Rows.remember
+
+    def counted(held: Rows, filter: Filter) -> Any:
+        worked_out.append(filter)
+        return remember(held, filter)
+
+    monkeypatch.setattr(Rows, "remember", counted)
+    asked = [Filter.of({"share": at}) for at in range(100)]
+    for one in asked:
+        assert store.count(one) == 20
+    assert len(worked_out) == 100
+    for one in asked:
+        assert store.count(one) == 20
+    assert len(worked_out) == 100 + again
+    # 250 bytes each: the last few are there in any case.
+    for one in asked[-9:]:
+        store.count(one)
+    assert len(worked_out) == 100 + again
+
+
 def test_an_approximate_index_that_stops_short_is_widened() -> None:
     """One probed list of many holds fewer than k rows; the answer still has k."""
     rows = normal(400)

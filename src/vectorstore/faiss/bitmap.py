@@ -31,6 +31,12 @@ class Bitmap:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the bits and of the positions, if those were asked for."""
+        positions = self._positions
+        return self._bits.nbytes + (0 if positions is None else positions.nbytes)
+
     def __contains__(self, position: int) -> bool:
         byte = position >> 3
         return byte < self._bits.size and bool(self._bits[byte] >> (position & 7) & 1)

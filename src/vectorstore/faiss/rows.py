@@ -14,10 +14,14 @@ from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.id_order import IdOrder
 from vectorstore.filters import EXACT_MAX, Filter
 
-__all__ = ["MASKS_MAX", "Rows"]
+__all__ = ["MASKS_BYTES_MAX", "MASKS_MAX", "Rows"]
 
-MASKS_MAX = 32
-"""Filters whose matching rows are remembered; the least recently used is forgotten first."""
+MASKS_MAX = 128
+"""Filters whose matching rows are remembered; the least recently used is forgotten first. To write a
+record costs a comparison with each of them."""
+
+MASKS_BYTES_MAX = 256 << 20
+"""Memory that they may take: a bit for each row and filter."""
 
 ORDER_BLOCK = 1_000
 """Ids that are brought in order under one hold."""
@@ -173,8 +177,9 @@ class Rows:
         mask = Bitmap(flags)
         with self._using:
             self._masks[filter] = mask
-            if len(self._masks) > MASKS_MAX:
-                del self._masks[next(iter(self._masks))]
+            size = sum(known.nbytes for known in self._masks.values())
+            while len(self._masks) > 1 and (len(self._masks) > MASKS_MAX or size > MASKS_BYTES_MAX):
+                size -= self._masks.pop(next(iter(self._masks))).nbytes
         return mask
 
     def _forget(self, record_id: str) -> None:
