@@ -26,15 +26,13 @@ class SnapshotSettings:
 
         The index is mapped, so its vectors take no memory.
         """
-        from vectorstore.faiss.engine import faiss
+        from vectorstore.faiss.engine import MAPPED, faiss
         from vectorstore.faiss.index import IVF, wrapped_index
         from vectorstore.faiss.snapshot import INDEX_NAME
         from vectorstore.faiss.store import NAME
 
-        # Since FAISS 1.11; an older one reads the whole index into memory.
-        mapped = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
         try:
-            index = wrapped_index(faiss.read_index(str(self._path / INDEX_NAME), mapped))
+            index = wrapped_index(faiss.read_index(str(self._path / INDEX_NAME), MAPPED))
         except (OSError, RuntimeError, Unsupported) as error:
             raise StoreCorrupt(f"{self._path}: its index cannot be opened ({error})") from error
         manifest = self._manifest
