@@ -26,6 +26,7 @@ from shadow.writes.load_workers import carry_in_processes
 from shadow.writes.pace import Pace
 from shadow.writes.parts import Part, carry, parts_of
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
+from vectorstore.errors import StoreCorrupt
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.building import BuildProgress
@@ -40,6 +41,8 @@ LOCK_WAIT_S, LOCK_POLL_S = 10.0, 0.05
 # A snapshot that lacks fewer writes than this share of its rows is loaded as it is, and the journal brings
 # the rest. For a fresh one the whole index would be loaded, which takes as much memory as a router.
 BEHIND_SHARE_MAX = 0.05
+# Whoever prunes the snapshot that was chosen has just made a newer one.
+LOOKS_MAX = 5
 
 log = EventLog()
 
@@ -198,16 +201,7 @@ def _open_load(
             return snapshot, open_load
     # The hold comes before the snapshot is chosen, so that nothing after S can be truncated.
     journal.hold(BACKFILL_HOLD, journal.base())
-    head = journal.head()
-    snapshot = snapshots.newest()
-    manifest = Manifest.read(snapshot / MANIFEST_NAME)
-    if head - manifest.seq > BEHIND_SHARE_MAX * manifest.rows:
-        made = snapshots.make(current())
-        if made is None:
-            raise CutoverRefused("another process is making a snapshot; try again in a moment")
-        snapshot, manifest = made, Manifest.read(made / MANIFEST_NAME)
-    seq = manifest.seq
-    journal.hold(BACKFILL_HOLD, seq)
+    snapshot, seq = _held_snapshot(journal, snapshots, current)
     take_backup(
         directory=directory,
         journal=journal,
@@ -219,3 +213,25 @@ def _open_load(
         store, incarnation=journal.incarnation, snapshot_id=snapshot.name, seq=seq, parts=parts
     )
     return snapshot, load
+
+
+def _held_snapshot(
+    journal: Journal, snapshots: SnapshotKeeper, current: Callable[[], FaissStore]
+) -> tuple[Path, int]:
+    """A snapshot that nobody prunes any more, and its seq."""
+    for _ in range(LOOKS_MAX):
+        head = journal.head()
+        snapshot = snapshots.newest()
+        try:
+            manifest = Manifest.read(snapshot / MANIFEST_NAME)
+        except StoreCorrupt:
+            # Pruned since: there is a newer one.
+            continue
+        if head - manifest.seq > BEHIND_SHARE_MAX * manifest.rows:
+            made = snapshots.make(current())
+            if made is None:
+                break
+            snapshot, manifest = made, Manifest.read(made / MANIFEST_NAME)
+        if snapshots.hold_for_backfill(snapshot, manifest.seq):
+            return snapshot, manifest.seq
+    raise CutoverRefused("another process is making a snapshot; try again in a moment")

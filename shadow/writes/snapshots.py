@@ -239,6 +239,13 @@ class SnapshotKeeper:
         self._journal.ask_reload()
         self._unloaded.unlink()
 
+    def hold_for_backfill(self, path: Path, seq: int) -> bool:
+        """Let nobody prune a snapshot, or truncate what follows it; False if it was pruned already."""
+        with process_lock(self._lock_path, wait=True):
+            if path.exists():
+                self._journal.hold(BACKFILL_HOLD, seq)
+            return path.exists()
+
     def _compact(self, store: FaissStore) -> None:
         dead = store.describe()["tombstones"]
         if dead > self._tombstones_share_max * (store.count() + dead):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 from shadow.backups.shelf import BackupShelf
 from shadow.writes.backfill import backfill
 from shadow.writes.snapshot_settings import SnapshotSettings
+from shadow.writes.snapshots import SnapshotKeeper
 from shadow.writes.verify import Clean
 from tests.plugins.migrations import SmallMigration, record
 from vectorstore.faiss.index import FLAT, HNSW, IVF, IVF_TRAINING_ROWS
@@ -49,6 +51,43 @@ def test_a_snapshot_that_is_little_behind_is_loaded_as_it_is(
         assert isinstance(found, Clean)
         assert found.rows == 100
         assert not migration.journal.holds()
+
+
+class PrunedKeeper(SnapshotKeeper):
+    """Snapshots of which the newest is pruned just after it was chosen: a router made another one."""
+
+    make_another: Callable[[], object] | None = None
+
+    def newest(self) -> Path:
+        path = super().newest()
+        if self.make_another is not None:
+            self.make_another()
+            self.make_another = None
+        return path
+
+
+def test_a_snapshot_that_is_pruned_as_it_is_chosen_is_not_loaded(
+    small_migration: SmallMigration,
+) -> None:
+    """A router that keeps one snapshot makes another one meanwhile: that one is loaded."""
+    with small_migration.routed() as router:
+        router.upsert([record(f"r-{n}") for n in range(100)])
+    with small_migration.opened() as migration:
+        store = migration.load_faiss().store
+        keeper = PrunedKeeper(migration.directory, migration.journal, kept=1)
+        chosen = keeper.make(store)
+        assert chosen is not None
+        keeper.make_another = lambda: keeper.make(store)
+        done = backfill(
+            directory=migration.directory,
+            journal=migration.journal,
+            snapshots=keeper,
+            store=migration.link.open(),
+            current=never,
+        )
+        assert (done.rows, done.seq) == (100, 100)
+        assert not chosen.exists()
+        assert isinstance(small_migration.verified(migration), Clean)
 
 
 @pytest.mark.parametrize("state", ["following", "loading", "of its own"])
