@@ -30,6 +30,17 @@ from vectorstore.types import Record
 
 OpenStore = Callable[..., PostgresStore]
 
+BUILDER = """
+import sys
+from vectorstore.postgres.loading import finish_load
+from vectorstore.postgres.settings import PostgresSettings
+from vectorstore.postgres.store import PostgresStore
+dsn, table = sys.argv[1:]
+finish_load(PostgresStore.open(PostgresSettings(
+    dsn=dsn, table=table, dimension=64, exact_rows_max=0, hnsw_ef_construction=1_000, hnsw_m=40
+)))
+"""
+
 LOADER = """
 import sys
 from tests.conformance.suite import record
@@ -173,6 +184,26 @@ def test_a_build_is_seen_from_another_connection(postgres_store: OpenStore) -> N
         building.result()
     assert any(one.phase.startswith("building index") for one in seen)
     assert build_progress(store) is None
+
+
+def test_a_build_ends_with_its_process(postgres_store: OpenStore, postgresql_dsn: str) -> None:
+    """The server does not go on with the index of a process that was killed: the next one may begin."""
+    store = postgres_store(exact_rows_max=0, dimension=64, hnsw_ef_construction=1_000, hnsw_m=40)
+    begin_load(store, incarnation="j", snapshot_id="s1", seq=0)
+    vectors = np.random.default_rng(1).normal(size=(12_000, 64)).astype(np.float32)
+    rows = [Record(f"r{n}", vector, "", {}) for n, vector in enumerate(vectors)]
+    load_block(store, rows, position_start=0, position_end=len(rows))
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILDER, postgresql_dsn, store.settings.table]
+    ) as builder:
+        deadline = time.monotonic() + 30
+        while (found := build_progress(store)) is None or "loading" not in found.phase:
+            assert time.monotonic() < deadline
+            assert builder.poll() is None
+        builder.kill()
+    while build_progress(store) is not None:
+        assert time.monotonic() < deadline
+    assert not store.refresh_index()
 
 
 def test_memory_for_the_graph_is_reckoned_before_it_is_built(postgres_store: OpenStore) -> None:

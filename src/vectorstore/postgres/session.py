@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+
+from psycopg import errors
 
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.schema import ServerFacts
@@ -20,13 +23,17 @@ __all__ = [
 
 
 def start_long_session(connection: BoundedConnection) -> None:
-    """Make a connection ready for work that takes as long as it takes."""
+    """Make a connection ready for work that takes as long as it takes, and ends with its client."""
     commands = [
         *_own_defaults(connection),
         "SET statement_timeout = 0",
         "SET idle_in_transaction_session_timeout = 0",
     ]
     connection.execute("; ".join(commands).encode())
+    with suppress(errors.InvalidParameterValue):
+        # Else the build of an index whose process was killed goes on to its end, and whoever wants to
+        # build it again is told until then that another process does. Not every server's system can tell.
+        connection.execute(b"SET client_connection_check_interval = '1s'")
 
 
 def start_session(
