@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vectorstore.errors import IntakeRefused
+from vectorstore.faiss.intake.outside_lists import names_outside_lists, outside_lists_refused
 
 __all__ = ["DIMENSION_MAX", "IndexHeader", "checked_header", "is_index_file", "rows_of"]
 
@@ -112,12 +113,19 @@ def _checked(path: Path, head: bytes, size: int, offset: int) -> tuple[IndexHead
         )
     whole = offset + _HEADER.size + 8 + rows * dimension * 4
     if size < whole - 8:
+        if code == b"IwFl" or code in _MAP_CODES:
+            _refuse_outside_lists(path, dimension)
         _refuse_size(path, size, whole)
     if code in _MAP_CODES and offset == 0:
         inner, _ = _checked(path, head, size, offset=_HEADER.size)
         if (inner.rows, inner.dimension) != (rows, dimension):
             raise IntakeRefused(f"{path}: the IDMap and the index inside it differ in size")
     return IndexHeader(code.decode(), dimension, rows), whole
+
+
+def _refuse_outside_lists(path: Path, dimension: int) -> None:
+    if names_outside_lists(path, dimension):
+        raise outside_lists_refused(path)
 
 
 def _refuse_size(path: Path, size: int, whole: int) -> None:

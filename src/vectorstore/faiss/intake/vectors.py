@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vectorstore.errors import IntakeRefused, Unsupported
 from vectorstore.faiss.engine import faiss
 from vectorstore.faiss.index import RowIndex, wrapped_index
+from vectorstore.faiss.intake.outside_lists import has_outside_lists, outside_lists_refused
 
 __all__ = ["ForeignIndex", "open_index", "read_any"]
 
@@ -50,6 +51,8 @@ def read_any(path: Path) -> Any:
     try:
         return faiss.read_index(str(path))
     except (RuntimeError, MemoryError) as error:
+        if "OnDiskInvertedLists" in str(error):
+            raise outside_lists_refused(path) from error
         raise IntakeRefused(
             f"{path} is damaged or cut off: FAISS cannot read it to its end; fetch it again from "
             "its source"
@@ -61,6 +64,9 @@ def _dense_labels(path: Path, index: Any) -> npt.NDArray[np.int64]:
 
     FAISS lets IVF rows have any id; the direct map that gives vectors back needs their positions.
     """
+    if has_outside_lists(index):
+        # Before anything is numbered anew, which would be written into that file.
+        raise outside_lists_refused(path)
     lists = index.invlists
     views: list[npt.NDArray[np.int64]] = []
     if lists.nlist != index.nlist or lists.code_size != index.d * 4:
