@@ -14,8 +14,9 @@ import pytest
 
 from vectorstore import Metric, Query, Record, StoreUnavailable
 from vectorstore.faiss import snapshot
+from vectorstore.faiss.guarded import APPLY_BLOCK
 from vectorstore.faiss.index import IVF_TRAINING_ROWS, RowIndex
-from vectorstore.faiss.store import APPLY_BLOCK, FaissStore
+from vectorstore.faiss.store import FaissStore
 
 DIMENSION = 8
 DEADLINE_S = 20.0
