@@ -118,3 +118,21 @@ def test_pages_go_on_after_a_rebuild() -> None:
     assert store.compact() == 100
     left = sorted(names[100:])
     assert store.ids(after=first[-1], limit=2_000) == [one for one in left if one > first[-1]]
+
+
+def test_an_ordering_that_is_broken_off_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the midst of a step leaves nothing half done for whoever asks next."""
+    names = names_of(4 * ORDER_BLOCK)
+    store = filled(names)
+
+    def broken_off(order: IdOrder, at: int) -> None:
+        order._buckets.insert(at, [])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IdOrder, "_divide", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.ids(limit=10)
+    store.upsert([record("new")])
+    store.delete([names[0]])
+    assert paged(store) == sorted({*names, "new"} - {names[0]})

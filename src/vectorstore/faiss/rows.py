@@ -152,12 +152,14 @@ class Rows:
 
         For one thread at a time, with writes held off meanwhile, but not from one block to the next.
         """
-        start = self._unordered
+        start, order = self._unordered, self._order
         if start is None:
             return False
         block = self.ids[start : start + ORDER_BLOCK]
-        self._order.add(block)
-        self._unordered = start + len(block) if block else None
+        # Who is broken off in here (Ctrl-C) leaves an order that has not begun, not half of a step.
+        self._order, self._unordered = IdOrder(self.position), 0
+        order.add(block)
+        self._order, self._unordered = order, start + len(block) if block else None
         return bool(block)
 
     def mask(self, filter: Filter) -> Bitmap | None:
