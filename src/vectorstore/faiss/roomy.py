@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vectorstore.faiss.engine import MAPPED, faiss
-from vectorstore.faiss.index import FLAT, RowIndex, wrapped_index
+from vectorstore.faiss.index import RowIndex, wrapped_index
 
 __all__ = ["read_with_room"]
 
@@ -18,14 +18,15 @@ def read_with_room(path: Path) -> RowIndex:
     A flat one is copied out of its mapped file, so that it is never held twice. The others are read, and
     the vectors of HNSW are then moved once, before there is anybody to wait for it.
     """
-    index = wrapped_index(faiss.read_index(str(path), MAPPED))
-    if index.kind == FLAT:
-        mapped, index = index, index.emptied()
+    found = faiss.read_index(str(path), MAPPED)
+    if isinstance(found, faiss.IndexFlat):
+        mapped = wrapped_index(found)
+        index = mapped.emptied()
         index.reserve(mapped.size)
         for start in range(0, mapped.size, BLOCK_ROWS):
             index.append(mapped.block(start, start + BLOCK_ROWS))
         return index
-    del index
+    del found
     index = wrapped_index(faiss.read_index(str(path)))
     index.reserve(index.size)
     return index
