@@ -21,10 +21,14 @@ def read_with_room(path: Path) -> RowIndex:
     found = faiss.read_index(str(path), MAPPED)
     if isinstance(found, faiss.IndexFlat):
         mapped = wrapped_index(found)
+        del found
         index = mapped.emptied()
         index.reserve(mapped.size)
-        for start in range(0, mapped.size, BLOCK_ROWS):
-            index.append(mapped.block(start, start + BLOCK_ROWS))
+        while index.size < mapped.size:
+            index.append(mapped.block(index.size, index.size + BLOCK_ROWS))
+            if MAPPED:
+                # Pages of a file that were read count as memory until they are let go.
+                mapped = wrapped_index(faiss.read_index(str(path), MAPPED))
         return index
     del found
     index = wrapped_index(faiss.read_index(str(path)))
