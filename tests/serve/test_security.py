@@ -318,7 +318,7 @@ def test_nothing_planted_comes_out(tmp_path: Path, capfd: pytest.CaptureFixture[
     settings = settings_for(
         tmp_path / "state",
         postgresql={"dsn": f"postgresql://u:{SECRET}@127.0.0.1:1/x"},
-        serve={"write_token": token, "control_token": token},
+        serve={"write_token": token, "control_token": f"{token}-2"},
     )
     vector = np.random.default_rng(5).normal(size=DIMENSION).tolist()
     planted = [SECRET, QUERY_TEXT, "planted-record-text", "planted-filter", f"{vector[0]}"[:12]]
