@@ -45,7 +45,7 @@ Changes = Sequence[tuple[str, str | None]]
 class World:
     """``tally`` counts what was reached: a run that never flips proves nothing."""
 
-    def __init__(self, server: Server, *, timeout_ms: float = 0.001) -> None:
+    def __init__(self, server: Server, *, timeout_ms: float = 50.0) -> None:
         memory = Path("/dev/shm")
         self.directory = Path(
             tempfile.mkdtemp(prefix="machine-", dir=memory if memory.is_dir() else None)

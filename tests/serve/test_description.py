@@ -10,6 +10,7 @@ import pytest
 
 from tests.serve.running import (
     CONTROL_TOKEN,
+    WRITE_TOKEN,
     migrate_to_shadow,
     running,
     settings_for,
@@ -29,7 +30,6 @@ def fuzz(
         [
             sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION),
             "run", f"{url}/openapi.json", "--no-color",
-            "--header", f"Authorization: Bearer {CONTROL_TOKEN}",
             "--checks", "all", "--exclude-checks", NOT_CHECKED,
             "--exclude-path", "/v1/events", "--continue-on-failure",
             "--phases", phases, "--max-examples", str(examples), "--seed", "1", "--generation-deterministic",
@@ -44,10 +44,12 @@ def test_what_is_described_is_what_is_answered(tmp_path: Path) -> None:
     """No 5xx but a 503 that says when to come back; no status, type or shape that is not described; what
     breaks the description is refused; a token that is missing is missed."""
     settings = settings_for(
-        tmp_path / "state", serve={"control_token": CONTROL_TOKEN, "write_token": CONTROL_TOKEN}
+        tmp_path / "state", serve={"control_token": CONTROL_TOKEN, "write_token": WRITE_TOKEN}
     )
     with running(settings) as proxy:
         fuzz(proxy.url, tmp_path, phases="coverage")
+        # With the write token something is written, and not only refused.
+        assert proxy.migration.journal.head() > 0
         assert proxy.client.get("/readyz").status_code == 200
 
 
@@ -60,7 +62,7 @@ def test_it_holds_in_the_midst_of_a_migration(
     settings = settings_for(
         tmp_path / "state",
         postgresql={"dsn": postgresql_dsn, "table": fresh_table},
-        serve={"control_token": CONTROL_TOKEN, "write_token": CONTROL_TOKEN},
+        serve={"control_token": CONTROL_TOKEN, "write_token": WRITE_TOKEN},
     )
     with running(settings) as proxy:
         migrate_to_shadow(proxy)
