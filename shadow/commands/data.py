@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,6 +95,7 @@ def backfill(
     from shadow.writes.load_workers import default_workers
     from shadow.writes.ownership import require_own_table
     from shadow.writes.pace import Pace
+    from vectorstore.errors import StoreCorrupt
 
     with migration(config) as opened, _progress() as progress:
         task = progress.add_task("copying rows", total=None)
@@ -132,7 +134,9 @@ def backfill(
         )
         progress.update(task, completed=result.rows, total=result.rows)
         opened.postgresql.follow()
-        opened.look_at_era(opened.snapshots.newest_settings())
+        with suppress(StoreCorrupt):
+            # Of a snapshot that cannot be read any more, whoever has FAISS loaded tells what it is.
+            opened.look_at_era(opened.snapshots.newest_settings())
         opened.routes.note(
             who=who("backfill"),
             what="backfilled",
@@ -197,8 +201,7 @@ def _compared(opened: Migration, method: DigestMethod | None, progress: Progress
     task = progress.add_task("comparing rows", total=None)
     faiss = opened.load_faiss()
     return run(
-        faiss=faiss.store,
-        follow=faiss.follow,
+        faiss=faiss,
         postgresql=opened.link.open(),
         method=method,
         on_rows=lambda done, total: progress.update(task, completed=done, total=total),

@@ -73,18 +73,18 @@ def repair(
         opened.snapshots.finish_put_right()
         faiss, postgresql = opened.load_faiss(), opened.link.open()
         if not ids:
-            found = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)
+            found = look(faiss=faiss, postgresql=postgresql)
             ids = list(found.ids) if isinstance(found, Differs) else []
+        copy_in_memory = faiss.store
         done = run(
             ids,
             journal=opened.journal,
-            faiss=faiss.store,
-            follow=faiss.follow,
+            faiss=faiss,
             postgresql=postgresql,
             truth_from=names[truth_from],
         )
         if done.faiss:
-            opened.snapshots.put_right(faiss.store)
+            opened.snapshots.put_right(faiss, copy_in_memory)
         if done.faiss or done.postgresql:
             opened.routes.note(
                 who=who("repair"),
@@ -93,7 +93,7 @@ def repair(
                 evidence={"faiss": list(done.faiss), "postgresql": list(done.postgresql)},
             )
         copy = opened.copy()
-        result = look(faiss=faiss.store, follow=faiss.follow, postgresql=postgresql)
+        result = look(faiss=faiss, postgresql=postgresql)
         kept = verification_of(result, at=time.time(), copy=copy)
         opened.evidence.record_verification(kept)
     if as_json:

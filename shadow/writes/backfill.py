@@ -228,9 +228,10 @@ def _held_snapshot(
             # Pruned since: there is a newer one.
             continue
         if head - manifest.seq > BEHIND_SHARE_MAX * manifest.rows:
-            made = snapshots.make(current())
+            made = snapshots.make(current(), wait=True)
             if made is None:
-                break
+                # A newer one was made meanwhile.
+                continue
             snapshot, manifest = made, Manifest.read(made / MANIFEST_NAME)
         if snapshots.hold_for_backfill(snapshot, manifest.seq):
             return snapshot, manifest.seq

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from shadow.errors import JournalGap
 from shadow.events import EventLog
 from shadow.writes.journal import Journal
-from vectorstore.errors import StoreCorrupt
+from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.types import Change
 
 if TYPE_CHECKING:
     from vectorstore.faiss.store import FaissStore
 
-__all__ = ["FaissFollower"]
+__all__ = ["FaissFollower", "require_copy"]
 
 READ_ENTRIES_MAX = 1_000
 
@@ -97,6 +97,15 @@ class FaissFollower:
             ) from error
         self.store = fresh
         return applied
+
+
+def require_copy(faiss: FaissFollower, copy: FaissStore) -> None:
+    """Raise StoreUnavailable if the follower has another copy by now than the one that was mended."""
+    if faiss.store is not copy:
+        raise StoreUnavailable(
+            "another copy of FAISS was put in place while records were put right, so that what was done to "
+            "this one is lost; repair again"
+        )
 
 
 def _bring_to_head(journal: Journal, store: FaissStore) -> int:

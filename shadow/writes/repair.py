@@ -13,9 +13,9 @@ from typing import Literal
 
 from shadow.errors import JournalGap, JournalSealed
 from shadow.events import EventLog
+from shadow.writes.faiss_follower import FaissFollower, require_copy
 from shadow.writes.journal import Journal
 from vectorstore.digests import row_digest
-from vectorstore.errors import StoreUnavailable
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Record
@@ -61,30 +61,31 @@ def repair(
     ids: Sequence[str],
     *,
     journal: Journal,
-    faiss: FaissStore,
-    follow: Callable[[], int],
+    faiss: FaissFollower,
     postgresql: PostgresStore,
     truth_from: StoreName | None = None,
 ) -> Repairs:
     """Put the records ``ids`` right where they differ.
 
-    ``follow`` brings ``faiss`` to the head of the journal. What is done to ``faiss`` is done to this copy
-    alone: if :attr:`Repairs.faiss` is not empty the caller makes a snapshot of it that every process
-    loads (``SnapshotKeeper.put_right``).
+    ``faiss`` keeps its copy at the head of the journal. What is done to that copy is done to it alone: if
+    :attr:`Repairs.faiss` is not empty the caller makes a snapshot of it that every process loads
+    (``SnapshotKeeper.put_right``).
 
-    Raises StoreUnavailable if ``follow`` has put another copy in the place of ``faiss``, and JournalSealed once a finalize has begun: PostgreSQL takes writes that FAISS and the journal never
-    see, and to undo those would be no repair.
+    Raises StoreUnavailable if ``faiss`` has loaded another copy meanwhile, and JournalSealed once a
+    finalize has begun: PostgreSQL takes writes that FAISS and the journal never see, and to undo those
+    would be no repair.
     """
+    copy = faiss.store
     found = _Found()
     left = list(dict.fromkeys(ids))
     for start in range(0, len(left), IDS_PER_LOOK):
         unsettled = left[start : start + IDS_PER_LOOK]
         for _ in range(ATTEMPTS_MAX):
-            seen = _look(unsettled, journal, faiss, follow, postgresql)
+            seen = _look(unsettled, journal, faiss, copy, postgresql)
             unsettled = [
                 one
                 for one in unsettled
-                if not _put_right(one, seen, journal, faiss, postgresql, truth_from, found)
+                if not _put_right(one, seen, journal, copy, postgresql, truth_from, found)
             ]
             if not unsettled:
                 break
@@ -112,8 +113,8 @@ class _Found:
 def _look(
     ids: Sequence[str],
     journal: Journal,
-    faiss: FaissStore,
-    follow: Callable[[], int],
+    faiss: FaissFollower,
+    copy: FaissStore,
     postgresql: PostgresStore,
 ) -> _Seen:
     """What the journal and both stores hold of ``ids`` now: the journal reads all of its ids for it."""
@@ -121,17 +122,13 @@ def _look(
         raise JournalSealed(
             "the migration is final: what PostgreSQL holds is right, and nothing is put right"
         )
-    reached = follow()
-    if faiss.applied_seq() < reached:
-        raise StoreUnavailable(
-            "another copy of FAISS was put in place while records were put right, so that what was done to "
-            "this one is lost; repair again"
-        )
+    faiss.follow()
+    require_copy(faiss, copy)
     head, held = journal.last_changes(ids)
     return _Seen(
         head,
         {name: change.record for name, change in held.items()},
-        {record.id: record for record in faiss.get(ids)},
+        {record.id: record for record in copy.get(ids)},
         {record.id: record for record in postgresql.get(ids)},
     )
 

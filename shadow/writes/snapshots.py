@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from shadow.errors import ForeignIncarnation
 from shadow.events import EventLog
 from shadow.process_lock import process_lock
+from shadow.writes.faiss_follower import FaissFollower, require_copy
 from shadow.writes.journal import Journal
 from shadow.writes.snapshot_settings import SnapshotSettings
 from vectorstore.durable import copy_durably, sync_directory, write_durably
@@ -204,6 +205,10 @@ class SnapshotKeeper:
         with process_lock(self._lock_path, wait=wait) as mine:
             if not mine or (reloads is not None and reloads != self._journal.reloads()):
                 return None
+            if self._unloaded.exists():
+                # Of a copy from before a repair, maybe.
+                self._ask_reload()
+                return None
             if store.applied_seq() < self.newest_seq():
                 # A copy that sleeps: the journal may not hold any more what would have to follow it.
                 return None
@@ -214,15 +219,19 @@ class SnapshotKeeper:
                 log.error("snapshot_failed", why=str(error))
                 raise
 
-    def put_right(self, store: FaissStore) -> Path:
-        """Make a repaired copy the newest snapshot and have every process load it.
+    def put_right(self, faiss: FaissFollower, copy: FaissStore) -> Path:
+        """Make ``copy``, which was mended, the newest snapshot and have every process load it.
 
-        The older snapshots, which hold what was repaired, go. If this is killed halfway,
-        :meth:`finish_put_right` does the rest.
+        ``faiss`` brings it to the head first; StoreUnavailable if that has another copy by now. The older
+        snapshots, which hold what was mended, go. If this is killed halfway, whoever makes the next
+        snapshot or repair does the rest.
         """
         with process_lock(self._lock_path, wait=True):
+            # Under the lock: nobody makes a newer one, of a copy that holds the damage, before this.
+            faiss.follow()
+            require_copy(faiss, copy)
             write_durably(self._unloaded, b"")
-            path = self._write(store, 1)
+            path = self._write(copy, 1)
             self._ask_reload()
             return path
 

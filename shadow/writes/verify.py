@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from shadow.writes.faiss_follower import FaissFollower
 from vectorstore.digests import Digest, DigestMethod, digest_of, row_digest
 from vectorstore.errors import StoreUnavailable
 from vectorstore.faiss.store import FaissStore
@@ -102,8 +103,7 @@ class _Look:
 
 def verify(
     *,
-    faiss: FaissStore,
-    follow: Callable[[], int],
+    faiss: FaissFollower,
     postgresql: PostgresStore,
     method: DigestMethod | None = None,
     suspects_max: int = SUSPECTS_MAX,
@@ -111,13 +111,14 @@ def verify(
 ) -> Verified:
     """Compare every row of both stores.
 
-    ``follow`` brings ``faiss`` to the head of the journal. When more than ``suspects_max`` rows differ the
+    ``faiss`` keeps its copy at the head of the journal. When more than ``suspects_max`` rows differ the
     rest is not looked at: it could not check. ``on_rows`` is told (rows done, in all).
     """
     try:
         chosen = method or best_method(postgresql.facts)
-        follow()
-        suspects, rows = _suspects(faiss, postgresql, chosen, suspects_max, on_rows)
+        faiss.follow()
+        copy = faiss.store
+        suspects, rows = _suspects(copy, postgresql, chosen, suspects_max, on_rows)
         if len(suspects) > suspects_max:
             return CouldNotCheck(
                 f"at least {len(suspects):,} rows differ, more than can be told apart one by one: run "
@@ -125,7 +126,7 @@ def verify(
                 rows,
                 chosen,
             )
-        return _rechecked(suspects, rows, faiss, follow, postgresql, chosen)
+        return _rechecked(suspects, rows, faiss, copy, postgresql, chosen)
     except StoreUnavailable as error:
         return CouldNotCheck(str(error))
 
@@ -197,8 +198,8 @@ def _differing(
 def _rechecked(
     suspects: Sequence[str],
     rows: int,
-    faiss: FaissStore,
-    follow: Callable[[], int],
+    faiss: FaissFollower,
+    copy: FaissStore,
     postgresql: PostgresStore,
     method: DigestMethod,
 ) -> Verified:
@@ -213,8 +214,8 @@ def _rechecked(
     before: dict[str, _Look] = {}
     left = list(suspects)
     while left:
-        reached = follow()
-        if faiss.applied_seq() < reached:
+        reached = faiss.follow()
+        if faiss.store is not copy:
             return CouldNotCheck(
                 "another copy of FAISS was put in place while they were compared, by a repair or after a "
                 "truncation; verify again",
@@ -228,7 +229,7 @@ def _rechecked(
                 rows,
                 method,
             )
-        now = _look(left, faiss, postgresql, method)
+        now = _look(left, copy, postgresql, method)
         confirmed |= {name: look for name, look in now.items() if before.get(name) == look}
         left = [name for name in now if name not in confirmed]
         before = now

@@ -72,7 +72,7 @@ class Running:
         until("catching up", lambda: self.operator.postgresql.look().applied_seq == self.head())
         faiss = self.operator.load_faiss()
         store = self.operator.link.open()
-        result = verify(faiss=faiss.store, follow=faiss.follow, postgresql=store)
+        result = verify(faiss=faiss, postgresql=store)
         assert isinstance(result, Clean), result
         return result.rows
 

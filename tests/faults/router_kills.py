@@ -199,7 +199,7 @@ def _level(migration: Migration) -> dict[str, tuple[int, str]]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     store = migration.link.open()
-    result = verify(faiss=faiss.store, follow=faiss.follow, postgresql=store)
+    result = verify(faiss=faiss, postgresql=store)
     assert isinstance(result, Clean), result
     rows = {row.id: (row.seq, row.text) for row in faiss.store.scan()}
     assert rows == {row.id: (row.seq, row.text) for row in store.scan()}

@@ -186,8 +186,7 @@ def test_what_is_written_after_the_end_is_no_fault(small_migration: SmallMigrati
             repair(
                 ["live-0"],
                 journal=migration.journal,
-                faiss=faiss.store,
-                follow=faiss.follow,
+                faiss=faiss,
                 postgresql=migration.link.open(),
                 truth_from="faiss",
             )
@@ -218,8 +217,7 @@ def test_a_repair_that_the_end_overtakes_undoes_no_write(small_migration: SmallM
             repair(
                 ["r-1"],
                 journal=migration.journal,
-                faiss=faiss.store,
-                follow=faiss.follow,
+                faiss=faiss,
                 postgresql=store,
             )
         assert store.get(["r-1"])[0].text == "live"

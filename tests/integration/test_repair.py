@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -40,13 +42,12 @@ def run(migration: Migration, *ids: str, truth_from: StoreName | None = None) ->
     done = repair(
         ids,
         journal=migration.journal,
-        faiss=faiss.store,
-        follow=faiss.follow,
+        faiss=faiss,
         postgresql=migration.link.open(),
         truth_from=truth_from,
     )
     if done.faiss:
-        migration.snapshots.put_right(faiss.store)
+        migration.snapshots.put_right(faiss, faiss.store)
     return done
 
 
@@ -126,12 +127,7 @@ def test_a_repaired_faiss_record_reaches_every_process(small_migration: SmallMig
     with small_migration.opened() as migration:
         truncate(migration)
         # The damage sits in the snapshot, as a flipped bit before its checksum was made would.
-        damaged = migration.load_faiss().store
-        truth = damaged.get(["r-7"])[0]
-        assert damaged.repair(
-            "r-7", replace(truth, text="damaged"), expected_seq=truth.seq, unchanged=lambda _: True
-        )
-        migration.snapshots.put_right(damaged)
+        truth = damage_snapshot(migration, "r-7", "damaged")
         with small_migration.routed() as router:
             assert router.get(["r-7"])[0].text == "damaged"
             stale = migration.load_faiss()
@@ -172,8 +168,7 @@ def test_many_records_are_looked_up_together(small_migration: SmallMigration) ->
         done = repair(
             ids,
             journal=cast(Journal, journal),
-            faiss=faiss.store,
-            follow=faiss.follow,
+            faiss=faiss,
             postgresql=store,
         )
         assert done.postgresql == tuple(ids)
@@ -231,8 +226,7 @@ def test_what_was_put_right_in_faiss_is_told_though_postgresql_needed_another_lo
         done = repair(
             ["r-1"],
             journal=cast(Journal, journal),
-            faiss=faiss.store,
-            follow=faiss.follow,
+            faiss=faiss,
             postgresql=store,
         )
         assert (done.faiss, done.postgresql) == (("r-1",), ("r-1",))
@@ -260,20 +254,21 @@ def test_a_copy_of_faiss_that_was_replaced_is_neither_compared_nor_mended(
     small_migration.filled()
     with small_migration.opened() as migration:
         faiss, postgresql = migration.load_faiss(), migration.link.open()
-        left = faiss.store
-        migration.journal.ask_reload()
-        with small_migration.routed() as router:
-            router.upsert([record("r-1", "new")])
-        migration.postgresql.follow()
-        found = verify(faiss=left, follow=faiss.follow, postgresql=postgresql)
+        lie = replace(postgresql.get(["r-1"])[0], text="a lie")
+        damage_table(migration, "r-1", lie)
+        found = verify(
+            faiss=faiss,
+            postgresql=postgresql,
+            on_rows=lambda *_: migration.journal.ask_reload(),
+        )
         assert isinstance(found, CouldNotCheck)
         assert "verify again" in found.why
+        migration.journal.ask_reload()
         with pytest.raises(StoreUnavailable, match="repair again"):
             repair(
                 ["r-1"],
                 journal=migration.journal,
-                faiss=left,
-                follow=faiss.follow,
+                faiss=faiss,
                 postgresql=postgresql,
                 truth_from="faiss",
             )
@@ -286,6 +281,90 @@ class DyingJournal(CountingJournal):
         raise KeyboardInterrupt
 
 
+def damage_snapshot(migration: Migration, name: str, text: str) -> Record:
+    """Damage a record in the newest snapshot, as a flipped bit before its checksum would; the right one."""
+    faiss = migration.load_faiss()
+    truth = faiss.store.get([name])[0]
+    lie = replace(truth, text=text)
+    assert faiss.store.repair(name, lie, expected_seq=truth.seq, unchanged=lambda _: True)
+    migration.snapshots.put_right(faiss, faiss.store)
+    return truth
+
+
+def mended_and_died(migration: Migration, truth: Record) -> None:
+    """A repair that ends right after its snapshot."""
+    faiss = migration.load_faiss()
+    assert faiss.store.repair(truth.id, truth, expected_seq=truth.seq, unchanged=lambda _: True)
+    journal = cast(Journal, DyingJournal(migration.journal))
+    dying = SnapshotKeeper(migration.directory, journal, kept=2)
+    with pytest.raises(KeyboardInterrupt):
+        dying.put_right(faiss, faiss.store)
+
+
+def test_whoever_makes_the_next_snapshot_finishes_a_repair_that_was_killed(
+    small_migration: SmallMigration,
+) -> None:
+    """A router with the damaged copy makes no snapshot of it, but loads what was mended."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        truth = damage_snapshot(migration, "r-7", "a lie")
+        router = migration.load_faiss()
+        mended_and_died(migration, truth)
+        assert migration.snapshots.make(router.store, reloads=router.reloads) is None
+        router.follow()
+        assert router.store.get(["r-7"])[0].text == truth.text
+        assert migration.snapshots.make(router.store, reloads=router.reloads) is not None
+        assert migration.load_faiss().store.get(["r-7"])[0].text == truth.text
+
+
+def test_a_newer_snapshot_of_the_damage_does_not_take_the_place_of_what_was_mended(
+    small_migration: SmallMigration,
+) -> None:
+    """A router wrote, and made a snapshot of its damaged copy, after the last look of the repair."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        truth = damage_snapshot(migration, "r-7", "a lie")
+        other, faiss = migration.load_faiss(), migration.load_faiss()
+        copy = faiss.store
+        assert copy.repair("r-7", truth, expected_seq=truth.seq, unchanged=lambda _: True)
+        migration.journal.append([("new", record("new"))])
+        other.follow()
+        assert migration.snapshots.make(other.store, reloads=other.reloads) is not None
+        migration.snapshots.put_right(faiss, copy)
+        kept = migration.load_faiss().store
+        assert kept.get(["r-7"])[0].text == truth.text
+        assert [row.id for row in kept.get(["new"])] == ["new"]
+
+
+def test_a_repair_of_faiss_under_writes_ends_with_a_clean_verify(
+    small_migration: SmallMigration,
+) -> None:
+    """What it verifies in the end is what every process loads, and that gets the writes meanwhile."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        truncate(migration)
+        damage_snapshot(migration, "r-7", "a lie")
+        stop = threading.Event()
+        with small_migration.routed() as router:
+
+            def write() -> None:
+                for number in itertools.count():
+                    if stop.wait(0.002):
+                        return
+                    router.upsert([record(f"live-{number % 10}", str(number))])
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                command = small_migration.command("repair", "--from", "postgresql")
+                printed, errors = command.communicate(timeout=60)
+            finally:
+                stop.set()
+                writer.join()
+        assert command.returncode == 0, printed + errors
+        assert "verify: clean" in printed
+
+
 def test_a_repair_that_was_killed_after_its_snapshot_is_finished_by_the_next(
     small_migration: SmallMigration,
 ) -> None:
@@ -293,19 +372,10 @@ def test_a_repair_that_was_killed_after_its_snapshot_is_finished_by_the_next(
     finds nothing to mend, and has them load it before they make a snapshot of the damage again."""
     small_migration.filled()
     with small_migration.opened() as migration:
-        damaged = migration.load_faiss().store
-        truth = damaged.get(["r-7"])[0]
-        lie = replace(truth, text="a lie")
-        assert damaged.repair("r-7", lie, expected_seq=truth.seq, unchanged=lambda _: True)
-        migration.snapshots.put_right(damaged)
+        truth = damage_snapshot(migration, "r-7", "a lie")
         with small_migration.routed() as router:
             assert router.get(["r-7"])[0].text == "a lie"
-            mended = migration.load_faiss().store
-            assert mended.repair("r-7", truth, expected_seq=truth.seq, unchanged=lambda _: True)
-            journal = cast(Journal, DyingJournal(migration.journal))
-            dying = SnapshotKeeper(migration.directory, journal, kept=2)
-            with pytest.raises(KeyboardInterrupt):
-                dying.put_right(mended)
+            mended_and_died(migration, truth)
             command = small_migration.command("repair")
             printed, errors = command.communicate(timeout=60)
             assert command.returncode == 0, printed + errors

@@ -20,8 +20,7 @@ def test_it_breaks_off_where_too_many_rows_differ(small_migration: SmallMigratio
         faiss = migration.load_faiss()
         told: list[tuple[int, int]] = []
         found = verify(
-            faiss=faiss.store,
-            follow=faiss.follow,
+            faiss=faiss,
             postgresql=store,
             suspects_max=100,
             on_rows=lambda done, total: told.append((done, total)),
@@ -43,6 +42,6 @@ def test_it_breaks_off_where_too_many_rows_are_extra(small_migration: SmallMigra
         ).format(table=store.names.table, rows=sql.Literal(3 * RANGE_ROWS))
         store.transact(lambda connection: connection.execute(text))
         faiss = migration.load_faiss()
-        found = verify(faiss=faiss.store, follow=faiss.follow, postgresql=store, suspects_max=100)
+        found = verify(faiss=faiss, postgresql=store, suspects_max=100)
         assert isinstance(found, CouldNotCheck)
         assert f"at least {RANGE_ROWS - 10:,} rows differ" in found.why

@@ -455,8 +455,7 @@ class World:
         done = repair(
             [name],
             journal=process.migration.journal,
-            faiss=faiss.store,
-            follow=faiss.follow,
+            faiss=faiss,
             postgresql=process.migration.link.open(),
             truth_from="faiss",
         )

@@ -113,7 +113,7 @@ class SmallMigration:
         """What a verify says."""
         migration.postgresql.follow()
         faiss = migration.load_faiss()
-        return verify(faiss=faiss.store, follow=faiss.follow, postgresql=migration.link.open())
+        return verify(faiss=faiss, postgresql=migration.link.open())
 
     def command(self, *words: str) -> subprocess.Popen[str]:
         """Start a command of the command line with these settings, in a process of its own."""

@@ -134,7 +134,7 @@ def migrate_to_shadow(proxy: Running, *, rows: int = 200) -> None:
     )
     eventually(lambda: proxy.router.route.phase is Phase.SHADOW)
     faiss = migration.load_faiss()
-    found = verify(faiss=faiss.store, follow=faiss.follow, postgresql=migration.link.open())
+    found = verify(faiss=faiss, postgresql=migration.link.open())
     migration.evidence.record_verification(
         verification_of(found, at=time.time(), copy=migration.copy())
     )
