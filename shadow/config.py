@@ -46,7 +46,9 @@ class Section(BaseModel):
     def _is_what_it_seems(cls, value: Any, info: ValidationInfo) -> Any:
         """``true`` would be taken for 1, an empty path for the folder that the program runs in."""
         wanted = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and wanted is not bool and get_origin(wanted) is not tuple:
+        section = isinstance(wanted, type) and issubclass(wanted, BaseModel)
+        listed = section or get_origin(wanted) is tuple
+        if isinstance(value, bool) and wanted is not bool and not listed:
             raise ValueError(f"{str(value).lower()} switches nothing here: give a value")
         if value == "" and wanted is Path:
             raise ValueError("it is empty: give a folder, or leave it unset for the default")

@@ -18,7 +18,7 @@ import orjson
 from shadow.config import Settings
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.durable import write_durably
+from vectorstore.durable import sync_directory, write_durably
 from vectorstore.errors import ConfigurationError, IntakeRefused, StoreCorrupt, VectorStoreError
 from vectorstore.types import Metric
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ORIGIN", "begin", "changed_sources", "elsewhere"]
 
 ORIGIN = "origin"
+_ASIDE = "origin-before"
 _MEMORY = "intake.json"
 
 
@@ -43,6 +44,8 @@ def begin(
     Raises IntakeRefused, ConfigurationError, and StoreCorrupt where there was a snapshot before and the
     journal alone would not lead to where the store was.
     """
+    if (directory / _ASIDE).exists():
+        _put_back(directory / ORIGIN)
     _require_same_beginning(settings, directory, journal)
     faiss = settings.faiss
     if faiss.path is not None:
@@ -66,6 +69,7 @@ def begin(
     with suppress(OSError):
         # On a disk that is full now, nobody can tell later on; the migration has begun all the same.
         write_durably(directory / _MEMORY, orjson.dumps({"path": path}))
+        sync_directory(directory)
 
 
 def elsewhere(path: Path | None, directory: Path) -> str | None:
@@ -80,7 +84,7 @@ def elsewhere(path: Path | None, directory: Path) -> str | None:
     if memory is None:
         return None
     came_from = memory["path"]
-    if came_from == os.path.realpath(path):
+    if came_from is not None and _same_place(came_from, os.path.realpath(path)):
         return None
     begun = (
         "began with an empty index" if came_from is None else f"took its index in from {came_from}"
@@ -96,15 +100,27 @@ def changed_sources(path: Path | None, origin: Path) -> tuple[str, ...]:
     """Files of the index that was taken in that no longer equal the copy made of them."""
     from vectorstore.faiss.manifest import file_sum
 
-    if path is None or not origin.is_dir():
-        return ()
-    folder = path if path.is_dir() else path.parent
-    pairs = [(folder / copy.name, copy) for copy in sorted(origin.iterdir()) if copy.is_file()]
     return tuple(
         str(source)
-        for source, copy in pairs
+        for source, copy in _pairs(path, origin)
         if source.is_file() and file_sum(source).sha256 != file_sum(copy).sha256
     )
+
+
+def _pairs(path: Path | None, origin: Path) -> list[tuple[Path, Path]]:
+    """Each file of the index, where it was, with the copy made of it."""
+    from vectorstore.faiss.intake.copies import SUMS_NAME
+
+    if path is None or not origin.is_dir():
+        return []
+    folder = path if path.is_dir() else path.parent
+    copies = [one for one in sorted(origin.iterdir()) if one.is_file() and one.name != SUMS_NAME]
+    return [(folder / copy.name, copy) for copy in copies]
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether both are the same file or folder, or one is the index in the other."""
+    return one in (other, os.path.dirname(other)) or os.path.dirname(one) == other  # noqa: PTH120
 
 
 def _require_same_beginning(settings: Settings, directory: Path, journal: Journal) -> None:
@@ -116,6 +132,10 @@ def _require_same_beginning(settings: Settings, directory: Path, journal: Journa
     same = memory is not None and memory["path"] == (
         None if path is None else os.path.realpath(path)
     )
+    pairs = _pairs(path, directory / ORIGIN)
+    if path is not None:
+        # One that is gone, or of which there is no copy to compare it with, is not the same.
+        same = same and bool(pairs) and all(source.is_file() for source, _ in pairs)
     if not same or journal.base() > 0 or changed_sources(path, directory / ORIGIN):
         raise StoreCorrupt(
             f"the snapshots of FAISS are gone: there is none in {directory / 'snapshots'}, and without "
@@ -130,8 +150,10 @@ def _taken_in(
     from vectorstore.faiss.intake import take_in
 
     _require_movable(path)
-    # Without a snapshot no intake was ever finished: what is there is left from a failed one.
-    shutil.rmtree(origin, ignore_errors=True)
+    aside = origin.with_name(_ASIDE)
+    if origin.exists():
+        # Left from an intake that failed, or, where the snapshots were lost, the last copy there is.
+        origin.rename(aside)
     try:
         taken = take_in(
             path,
@@ -140,12 +162,21 @@ def _taken_in(
             quarantine=frozenset(settings.faiss.quarantine),
         )
     except VectorStoreError:
-        shutil.rmtree(origin, ignore_errors=True)
+        _put_back(origin)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
     on_note(f"took in {taken.rows:,} records from {path} ({taken.layout} layout)")
     for note in taken.notes:
         on_note(note)
     return taken.store
+
+
+def _put_back(origin: Path) -> None:
+    """Undo an intake that failed or was killed."""
+    shutil.rmtree(origin, ignore_errors=True)
+    aside = origin.with_name(_ASIDE)
+    if aside.exists():
+        aside.rename(origin)
 
 
 def _require_movable(path: Path) -> None:
@@ -161,7 +192,7 @@ def _require_movable(path: Path) -> None:
             f"{index} has vectors of {dimension:,} dimensions, and pgvector's type `vector` holds at "
             f"most {DIMENSION_MAX:,}, so that PostgreSQL could not hold one of them. Nothing was taken "
             "in. Embed the texts with a model of fewer dimensions, or ask it for shorter vectors "
-            "(shadow reembed TARGET --source FOLDER), and migrate that"
+            "(shadow reembed TARGET --source FOLDER --embedder NAME), and migrate that"
         )
 
 

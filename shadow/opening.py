@@ -18,7 +18,7 @@ from shadow.eras import Described, open_era, settings_of_answers
 from shadow.events import EventLog
 from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era, Verification
-from shadow.intake import ORIGIN, begin, elsewhere
+from shadow.intake import begin, elsewhere
 from shadow.lag import LagClock
 from shadow.process_lock import process_lock
 from shadow.routes import RouteBook
@@ -151,7 +151,7 @@ def open_migration(
         # Another process may have taken the index in since this one opened the journal.
         journal.bind(dimension, metric)
         _check_vectors(settings, dimension, metric)
-        _check_path(settings, directory, journal, on_note)
+        _check_path(settings, directory, journal, snapshots, on_note)
         routes = RouteBook(journal, mirror_rate=settings.mirror.rate)
         evidence = _open_evidence(directory)
     except BaseException:
@@ -229,16 +229,20 @@ def _check_vectors(settings: Settings, dimension: int, metric: Metric) -> None:
 
 
 def _check_path(
-    settings: Settings, directory: Path, journal: Journal, on_note: Callable[[str], None] | None
+    settings: Settings,
+    directory: Path,
+    journal: Journal,
+    snapshots: SnapshotKeeper,
+    on_note: Callable[[str], None] | None,
 ) -> None:
     """An index that is not the one in the state directory is told of; refused while there is nothing
     that could be served in its place."""
     why = elsewhere(settings.faiss.path, directory)
     if why is None or journal.sealed():
         return
-    if journal.head() == 0 and not (directory / ORIGIN).exists():
+    if journal.head() == 0 and snapshots.newest_rows() == 0:
         raise ConfigurationError(
-            f"{why}. Nothing was ever written to it: it may be deleted as well"
+            f"{why}. The migration in {directory} is empty, and may be deleted instead"
         )
     if on_note is None:
         log.warning("index_elsewhere", why=why)

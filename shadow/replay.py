@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -161,7 +162,9 @@ def _batches(queries: Sequence[Query]) -> Iterator[list[Query]]:
 def _of_array(path: Path, k: int) -> Iterator[Query]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        if not isinstance(array, np.ndarray):
+            raise ValueError("several arrays")
+    except (ValueError, EOFError, BadZipFile) as error:
         # NumPy's own words advise to let a pickle run.
         raise InvalidInput(
             f"{path} is no plain array of numbers: save one with numpy.save, of floats and of shape "

@@ -122,7 +122,8 @@ def subject_of(migration: Migration) -> Subject:
     head = migration.lag.refresh()
     settings = migration.settings
     directory = settings.state_directory.absolute()
-    moved = elsewhere(settings.faiss.path, directory)
+    # After the end FAISS is archived, whatever is there.
+    moved = None if migration.journal.sealed() else elsewhere(settings.faiss.path, directory)
     return Subject(
         faiss=faiss,
         postgresql=postgresql,

@@ -6,6 +6,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import faiss
 import numpy as np
@@ -115,6 +116,42 @@ def test_an_index_that_comes_after_an_empty_beginning_is_not_passed_over_in_sile
     assert count(settings(state, path=index)) == 1
 
 
+def test_the_last_copy_of_an_index_outlives_an_intake_that_fails(
+    tmp_path: Path, index: Path
+) -> None:
+    """Where the snapshots were lost it may be all there is, of files that are damaged just now."""
+    found = settings(tmp_path / "state", path=index)
+    begun(found)
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    copies = tmp_path / "state" / "origin"
+    there = {one.name: one.read_bytes() for one in copies.iterdir()}
+    with (
+        mock.patch("vectorstore.faiss.intake.take_in", side_effect=IntakeRefused("no room")),
+        pytest.raises(IntakeRefused),
+    ):
+        begun(found)
+    assert {one.name: one.read_bytes() for one in copies.iterdir()} == there
+    assert count(found) == ROWS
+
+
+def test_rows_that_were_restored_are_no_empty_beginning(tmp_path: Path, index: Path) -> None:
+    """What is remembered may be older than a backup that was brought back."""
+    state = tmp_path / "state"
+    begun(settings(state, path=index))
+    (state / "intake.json").write_text('{"path": null}')
+    other = written(tmp_path / "other", seed=6)
+    (said,) = begun(settings(state, path=other))
+    assert "is not in it and is not read" in said
+    assert count(settings(state, path=other)) == ROWS
+
+
+def test_the_folder_and_the_index_in_it_are_one_place(tmp_path: Path, index: Path) -> None:
+    """Whichever of them is given later on."""
+    state = tmp_path / "state"
+    begun(settings(state, path=index))
+    assert begun(settings(state, path=next(index.glob("*.index")))) == []
+
+
 @pytest.mark.parametrize("memory", [b"", b"[]", b"{}", b"\xff"])
 def test_a_memory_that_is_damaged_or_not_readable_is_none(
     tmp_path: Path, index: Path, memory: bytes
@@ -143,7 +180,9 @@ def test_evidence_that_is_damaged_is_named_with_the_way_out(tmp_path: Path) -> N
     begun(found)
 
 
-@pytest.mark.parametrize("change", ["another path", "no path", "changed files", "truncated"])
+@pytest.mark.parametrize(
+    "change", ["another path", "no path", "changed files", "a file gone", "no copy", "truncated"]
+)
 def test_without_its_snapshots_a_journal_begins_on_no_other_index(
     tmp_path: Path, index: Path, change: str
 ) -> None:
@@ -159,17 +198,26 @@ def test_without_its_snapshots_a_journal_begins_on_no_other_index(
         "another path": {"path": written(tmp_path / "other", seed=6)},
         "no path": {"dimension": DIMENSION},
     }.get(change, {"path": index})
+    copies = tmp_path / "state" / "origin"
     if change == "changed files":
         written(index, seed=6)
+    elif change == "a file gone":
+        next(index.glob("*.metadata")).unlink()
+    elif change == "no copy":
+        shutil.rmtree(copies)
+    there = sorted(copies.glob("*"))
     with pytest.raises(StoreCorrupt, match=r"snapshots of FAISS are gone.*shadow restore"):
         begun(settings(tmp_path / "state", **of_faiss))
     assert not (tmp_path / "state" / "snapshots").exists()
+    assert sorted(copies.glob("*")) == there
 
 
 def test_without_its_snapshots_a_whole_journal_leads_on_from_the_same_index(
     tmp_path: Path, index: Path
 ) -> None:
-    """Where the index still is what it was, nothing is lost."""
+    """Where the index still is what it was, nothing is lost; a file of checksums that lies beside it does
+    not matter."""
+    (index / "SHA256SUMS").write_text("of a download")
     found = settings(tmp_path / "state", path=index)
     write_one(found)
     shutil.rmtree(tmp_path / "state" / "snapshots")

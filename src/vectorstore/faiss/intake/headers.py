@@ -94,13 +94,13 @@ def _checked(path: Path, head: bytes, size: int, offset: int) -> tuple[IndexHead
         raise IntakeRefused(
             f"{path} uses {_LOSSY[code]}, which does not keep whole vectors, so they cannot be "
             "taken out without loss; embed the texts again (shadow reembed TARGET --source "
-            "FOLDER), or rebuild a flat index from the original vectors"
+            "FOLDER --embedder NAME), or rebuild a flat index from the original vectors"
         )
     if code not in _WHOLE_CODES:
         raise IntakeRefused(
             f"{path} begins with {code!r}, which is not a FAISS index of a kind known here: flat, "
             "IVFFlat, HNSWFlat, or one of these in an IDMap; convert it to a flat index, or embed the "
-            "texts again (shadow reembed TARGET --source FOLDER)"
+            "texts again (shadow reembed TARGET --source FOLDER --embedder NAME)"
         )
     if not 1 <= dimension <= DIMENSION_MAX or rows < 0:
         raise IntakeRefused(
