@@ -109,6 +109,33 @@ def test_the_first_page_holds_writes_off_for_one_block_at_a_time(
     assert max(added) == ORDER_BLOCK
 
 
+@pytest.mark.parametrize("blocks_before", [1, 2, 3])
+def test_what_takes_the_place_of_a_deleted_row_meanwhile_is_on_its_page(
+    monkeypatch: pytest.MonkeyPatch, blocks_before: int
+) -> None:
+    """Rows get fewer and more again between two blocks, the last of which may have been all there was."""
+    names = names_of(2 * ORDER_BLOCK)
+    store = filled(names)
+    reads = 0
+    read = Gate.read
+
+    def read_then_written(gate: Gate, work: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        # The first one finds that there is no order yet.
+        if reads == blocks_before + 1:
+            result = read(gate, work)
+            store.delete([names[3], names[-1]])
+            store.upsert([record("new"), record("newer")])
+            return result
+        return read(gate, work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Gate, "read", read_then_written)
+        store.ids(limit=1)
+    assert paged(store) == sorted({*names, "new", "newer"} - {names[3], names[-1]})
+
+
 def test_pages_go_on_after_a_rebuild() -> None:
     """A compaction puts other rows in place, whose ids are not in order yet."""
     names = names_of(1_500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ class Bitmap:
     time as each other: they compute equal values, and assignment is atomic.
     """
 
-    __slots__ = ("_bits", "_positions", "_selector", "count")
+    __slots__ = ("_bits", "_kept_max", "_positions", "_selector", "count")
 
-    def __init__(self, flags: npt.NDArray[np.bool_]) -> None:
-        """Begin with the positions where ``flags`` (n,) is true."""
+    def __init__(self, flags: npt.NDArray[np.bool_], *, kept_max: int = sys.maxsize) -> None:
+        """Begin with the positions where ``flags`` (n,) is true.
+
+        Up to ``kept_max`` positions are kept once they were asked for, 8 bytes each.
+        """
+        self._kept_max = kept_max
         self._bits = np.packbits(flags, bitorder="little")
         self.count = int(flags.sum())
         self._positions: npt.NDArray[np.int64] | None = None
@@ -68,7 +73,8 @@ class Bitmap:
         found = self._positions
         if found is None:
             found = np.flatnonzero(np.unpackbits(self._bits, bitorder="little")).astype(np.int64)
-            self._positions = found
+            if found.size <= self._kept_max:
+                self._positions = found
         return found
 
     def flags(self, size: int) -> npt.NDArray[np.bool_]:

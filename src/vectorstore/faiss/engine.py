@@ -6,6 +6,7 @@ The only module that imports FAISS, so that what blocks it or delays it is in on
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ __all__ = ["MAPPED", "faiss", "write_index"]
 
 faiss: Any = importlib.import_module("faiss")
 
-# The flag that maps an index into memory, since FAISS 1.11; an older one reads all of it.
-MAPPED: int = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
+# The flag that maps an index into memory: since FAISS 1.11, and elsewhere than on Linux it is there and
+# refused. Without it all of the index is read.
+MAPPED: int = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if sys.platform == "linux" else 0
 
 WRITE_BYTES = 1 << 20
 

@@ -79,6 +79,7 @@ class Guarded:
                     self._bring_over(fresh)
                 with self._writing:
                     self._bring_over(fresh)
+                    fresh.index.breadth = self._usable().index.breadth
                     self._exchange(fresh)
             finally:
                 self._changed = None
@@ -143,8 +144,10 @@ class Guarded:
         def change() -> None:
             collection = self._usable()
             try:
-                if self._changed is not None:
-                    self._changed.update(change[0] for change in changes)
+                # Read once: a rebuild that fails ends meanwhile.
+                changed = self._changed
+                if changed is not None:
+                    changed.update(change[0] for change in changes)
                 collection.write(changes)
                 self._seq = seq
             except BaseException:

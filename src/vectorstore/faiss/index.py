@@ -131,7 +131,8 @@ class RowIndex:
         """Have memory for this many rows in all and a tenth more: up to there no row is moved.
 
         Beyond, FAISS moves all of them once to a place for twice as many, readers kept out meanwhile.
-        Does nothing for IVF, whose lists are many and grow one at a time.
+        Does nothing for IVF, whose lists are many and grow one at a time, nor for the links of an HNSW
+        index that has no row yet.
         """
         if self._flat is None:
             return

@@ -21,7 +21,10 @@ MASKS_MAX = 128
 record costs a comparison with each of them."""
 
 MASKS_BYTES_MAX = 256 << 20
-"""Memory that they may take: a bit for each row and filter."""
+"""Memory that they may take: a bit for each row and filter, beside the positions of small ones."""
+
+POSITIONS_KEPT_MAX = 65_536
+"""Of how many matches the positions are kept as well: half a megabyte."""
 
 ORDER_BLOCK = 1_000
 """Ids that are brought in order under one hold."""
@@ -137,7 +140,10 @@ class Rows:
             self.ids[at], self.texts[at] = record_id, text
             self.metadata[at], self.seqs[at] = metadata, seq
             self.position[record_id] = at
-            if self._unordered:
+        if self._unordered:
+            # What is put at the end from now on is still to be brought in order.
+            self._unordered = min(self._unordered, last)
+            if at != last:
                 # It may have moved to where the ordering has been already.
                 self._order.add([record_id])
 
@@ -176,7 +182,7 @@ class Rows:
         flags = np.zeros(len(self.ids), dtype=np.bool_)
         columns = self.metadata
         flags[[at for at in matching if filter.matches(columns[at])]] = True
-        mask = Bitmap(flags)
+        mask = Bitmap(flags, kept_max=POSITIONS_KEPT_MAX)
         with self._using:
             self._masks[filter] = mask
             size = sum(known.nbytes for known in self._masks.values())
