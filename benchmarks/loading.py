@@ -1,11 +1,10 @@
 """Backfill against the server's own COPY of a file that lies ready.
 
 Every side fills an empty table of the product's schema (primary key, GIN index of the metadata,
-generated column), and ends when its rows are on the disk and in both indexes. *Server COPY* is ``COPY ..
-FROM file (FORMAT BINARY)`` in one backend. *Product* copies a snapshot by the product's own worker
-processes, timed from the moment when all of them are ready (they start in a few tenths of a second, once
-a backfill), and builds the GIN index when all rows are in. *Naive* is INSERT of 100 rows at a time with
-every value as text.
+generated column), and ends when its rows are on the disk. *Server COPY* is ``COPY .. FROM file (FORMAT
+BINARY)`` in one backend. *Product* copies a snapshot by the product's own worker processes, timed from
+the moment when all of them are ready (they start in a few tenths of a second, once a backfill). *Naive* is
+INSERT of 100 rows at a time with every value as text.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ from shadow.writes.pace import Pace
 from shadow.writes.parts import BLOCK_ROWS, parts_of
 from vectorstore.faiss.snapshot import write_snapshot
 from vectorstore.postgres.copying import COPY_COLUMNS, copy_stream
-from vectorstore.postgres.index import ensure_metadata_index
 from vectorstore.postgres.loading import begin_load
 from vectorstore.postgres.store import PostgresStore
 
@@ -136,7 +134,6 @@ def _product(bench: Bench, data: Dataset, snapshot: Path, workers: int) -> float
             on_rows=on_rows,
             lock=lock.fileno(),
         )
-    ensure_metadata_index(store)
     # As the end of a load does: what was committed without waiting for the disk is there after this.
     store.remember_mark(0, 1)
     seconds = time.perf_counter() - started

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-import psycopg
 import pytest
 
 from tests.conformance.suite import changes, query, record
@@ -102,30 +101,6 @@ def test_a_new_load_starts_from_nothing(postgres_store: OpenStore) -> None:
     finish_load(store, on_progress=seen.append)
     assert store.count() == 1
     assert store.describe()["index_kind"] == "hnsw"
-
-
-def _indexes(dsn: str, table: str) -> dict[str, str]:
-    with psycopg.connect(dsn) as connection:
-        return dict(
-            connection.execute(
-                "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s", (table,)
-            ).fetchall()
-        )
-
-
-def test_a_load_goes_without_the_index_of_the_metadata(
-    postgres_store: OpenStore, postgresql_dsn: str
-) -> None:
-    """Rows are copied quicker without it; at the end it is the one that the table was made with."""
-    store = postgres_store()
-    table = store.settings.table
-    made = _indexes(postgresql_dsn, table)
-    assert set(made) == {f"{table}_pkey", f"{table}_metadata"}
-    begin_load(store, incarnation="j", snapshot_id="s1", seq=0)
-    assert set(_indexes(postgresql_dsn, table)) == {f"{table}_pkey"}
-    load_block(store, [record("one")], position_start=0, position_end=1)
-    finish_load(store)
-    assert _indexes(postgresql_dsn, table) == made
 
 
 def test_a_killed_loader_goes_on_exactly(postgres_store: OpenStore, postgresql_dsn: str) -> None:

@@ -1,4 +1,4 @@
-"""The HNSW index: when it is built, and on what expression; and that of the metadata after a load."""
+"""The HNSW index: when it is built, and on what expression."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.failures import translated
 from vectorstore.postgres.pool import connect
 from vectorstore.postgres.queries import OPERATOR_CLASSES
-from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 
 __all__ = [
     "GraphMemory",
     "drop_index",
-    "drop_metadata_index",
     "ensure_index",
-    "ensure_metadata_index",
     "graph_memory",
 ]
 
@@ -110,30 +107,6 @@ def drop_index(store: PostgresStore, *, concurrently: bool = True) -> None:
         except psycopg.Error as error:
             raise translated(error, store.settings) from error
     store.refresh_index()
-
-
-def drop_metadata_index(connection: BoundedConnection, names: Names) -> None:
-    """Take the index of the metadata away, for a load, which is quicker without it."""
-    connection.execute(
-        sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(names.metadata_index))
-    )
-
-
-def ensure_metadata_index(
-    store: PostgresStore, *, on_progress: Callable[[BuildProgress], None] | None = None
-) -> None:
-    """Build the index of the metadata that migration 0001 makes, if it is not there."""
-    statement = sql.SQL(
-        "CREATE INDEX IF NOT EXISTS {} ON {} USING gin (metadata jsonb_path_ops)"
-    ).format(sql.Identifier(store.names.metadata_index), store.names.table)
-    with connect(store.settings) as connection:
-        try:
-            connection.execute(
-                f"SET maintenance_work_mem = '{store.settings.maintenance_work_mem}'".encode()
-            )
-            build_watched(connection, store, lambda: connection.execute(statement), on_progress)
-        except psycopg.Error as error:
-            raise translated(error, store.settings) from error
 
 
 def _claim(connection: BoundedConnection, store: PostgresStore) -> None:

@@ -18,12 +18,7 @@ from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.copying import COPY_COLUMNS, copy_stream
 from vectorstore.postgres.cursor import Cursor, locked_cursor, move_cursor
 from vectorstore.postgres.failures import translated
-from vectorstore.postgres.index import (
-    drop_index,
-    drop_metadata_index,
-    ensure_index,
-    ensure_metadata_index,
-)
+from vectorstore.postgres.index import drop_index, ensure_index
 from vectorstore.postgres.pool import connect
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Record
@@ -62,7 +57,6 @@ def begin_load(
                 f"table {store.settings.table} holds rows that no journal has (it is final): "
                 "load into another table, or drop this one"
             )
-        drop_metadata_index(connection, store.names)
         connection.execute(sql.SQL("TRUNCATE {}, {}").format(store.names.table, store.names.load))
         connection.execute(
             sql.SQL("INSERT INTO {} (part) SELECT generate_series(0, %s - 1)").format(
@@ -157,7 +151,7 @@ def finish_load(
     rows: int | None = None,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> Cursor:
-    """Build the indexes (that of the vectors if the rows call for one), ANALYZE, and let the table follow from the load's seq.
+    """Build the index if the rows call for one, ANALYZE, and let the table follow from the load's seq.
 
     ``rows``: what the positions of all parts must come to. May be called again after it was killed.
     Raises StoreUnavailable if no load is open, or if the server lost blocks in a crash.
@@ -166,7 +160,6 @@ def finish_load(
     if progress is None:
         raise StoreUnavailable(f"no load of table {store.settings.table} is open")
     # Nothing else uses the table now, and a plain build is the quicker one.
-    ensure_metadata_index(store, on_progress=on_progress)
     ensure_index(store, concurrently=False, on_progress=on_progress)
     with connect(store.settings) as connection:
         try:

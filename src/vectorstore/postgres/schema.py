@@ -9,12 +9,13 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
-from vectorstore.errors import ConfigurationError
+from vectorstore.errors import ConfigurationError, StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.settings import PostgresSettings
 
 __all__ = ["Names", "ServerFacts", "prepare_schema", "require_utf8"]
 
+LOCK_MS_MAX = 500
 SERVER_MAJOR_MIN = 14
 PGVECTOR_MIN = (0, 7)
 _INLINE_DIMENSION_MAX = 1_990
@@ -30,7 +31,6 @@ class Names:
     load: sql.Identifier
     schema_version: sql.Identifier
     vector_index: str
-    metadata_index: str
 
     @classmethod
     def of(cls, table: str) -> Names:
@@ -40,7 +40,6 @@ class Names:
             sql.Identifier(f"{table}_load"),
             sql.Identifier(f"{table}_schema"),
             f"{table}_embedding_hnsw",
-            f"{table}_metadata",
         )
 
 
@@ -66,7 +65,8 @@ class ServerFacts:
 def prepare_schema(connection: BoundedConnection, settings: PostgresSettings) -> ServerFacts:
     """Check the server, make or upgrade the tables, and check that they fit the settings.
 
-    Safe to run from several processes at once. Raises ConfigurationError that says what is wrong.
+    Safe to run from several processes at once. Raises ConfigurationError that says what is wrong, and
+    StoreUnavailable where an upgrade would have had to wait for others.
     """
     major = connection.info.server_version // 10_000
     if major < SERVER_MAJOR_MIN:
@@ -135,6 +135,8 @@ def _migrate(connection: BoundedConnection, settings: PostgresSettings) -> None:
         return
     try:
         with connection.transaction():
+            # Reads queue behind who waits for a lock of a table: better to give up, and try again later.
+            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_MS_MAX}ms'".encode())
             connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
                 (f"shadow-cutover schema {settings.table}",),
@@ -151,6 +153,11 @@ def _migrate(connection: BoundedConnection, settings: PostgresSettings) -> None:
                     sql.SQL("INSERT INTO {} (version) VALUES (%s)").format(names.schema_version),
                     (number,),
                 )
+    except errors.LockNotAvailable as error:
+        raise StoreUnavailable(
+            f"the schema of table {settings.table} is to be upgraded, and a long statement holds the table "
+            "(a dump, the build of an index): nothing was changed; it is tried again at the next start"
+        ) from error
     except errors.DuplicateTable as error:
         raise ConfigurationError(
             f"a table of the name {settings.table} exists that this program did not make: "
@@ -193,7 +200,7 @@ def _filled(text: str, names: Names, settings: PostgresSettings) -> sql.Composed
         dimension=sql.Literal(settings.dimension),
         storage=sql.SQL("MAIN" if inline else "EXTERNAL"),
         metric=sql.Literal(settings.metric.value),
-        metadata_index=sql.Identifier(names.metadata_index),
+        metadata_index=sql.Identifier(f"{settings.table}_metadata"),
         source_index=sql.Identifier(f"{settings.table}_source_document"),
     )
 

@@ -30,9 +30,9 @@ def start_long_session(connection: BoundedConnection) -> None:
         "SET idle_in_transaction_session_timeout = 0",
     ]
     connection.execute("; ".join(commands).encode())
-    with suppress(errors.InvalidParameterValue):
+    with suppress(errors.InvalidParameterValue, errors.UndefinedObject):
         # Else the build of an index whose process was killed goes on to its end, and whoever wants to
-        # build it again is told until then that another process does. Not every server's system can tell.
+        # build it again is told until then that another process does. Not every server or system can tell.
         connection.execute(b"SET client_connection_check_interval = '1s'")
 
 
