@@ -158,6 +158,9 @@ class Router:
             why = behind
 
         def ask(store: Replica, left_ms: float) -> Answer:
+            if store.name == FAISS:
+                # In memory, where to look is free and a search is not.
+                reads.require(store.applied_seq(), floor)
             answer = store.search(replace(query, timeout_ms=left_ms))
             reads.require(answer.applied_seq, floor)
             return answer
@@ -202,6 +205,8 @@ class Router:
             why = behind
 
         def ask(store: Replica, left_ms: float) -> list[Answer]:
+            if store.name == FAISS:
+                reads.require(store.applied_seq(), floor)
             answers = store.search_many([replace(one, timeout_ms=left_ms) for one in queries])
             reads.require(min(answer.applied_seq for answer in answers), floor)
             return answers

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 from contextlib import closing
 
+import pytest
+
 from shadow.config_sources import environment_of, load_settings
 from shadow.process_lock import hold_lock
 from shadow.verify_schedule import VerifySchedule
+from shadow.writes.journal import Journal
 from tests.plugins.migrations import SmallMigration, record, until
 
 
@@ -45,6 +48,35 @@ def test_the_child_has_the_very_settings(small_migration: SmallMigration) -> Non
     base = {"PATH": "/bin", "SHADOW_GATE__RECALL_MIN": "0.5", "PRIMARY": "postgresql"}
     child = load_settings(environment=environment_of(settings, base))
     assert child == settings.model_copy(update={"primary": None})
+
+
+def test_a_large_index_is_not_written_anew_for_a_few_entries(
+    small_migration: SmallMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only when a twentieth of its rows were written, however few entries the settings say."""
+    small = small_migration.with_settings(journal={"snapshot_entries": 1})
+    with small.routed() as router:
+        router.upsert([record(f"r-{n}") for n in range(100)])
+    with small.opened() as migration, closing(migration.load_faiss().store) as store:
+        migration.snapshots.make(store)
+
+    rounds = 0
+    truncate = Journal.truncate
+
+    def counted(journal: Journal, upto: int) -> int:
+        nonlocal rounds
+        rounds += 1
+        return truncate(journal, upto)
+
+    monkeypatch.setattr("shadow.steward.HOUSEKEEPING_S", 0.05)
+    monkeypatch.setattr(Journal, "truncate", counted)
+    with small.opened() as migration, small.routed() as router:
+        router.upsert([record(f"r-{n}", "again") for n in range(4)])
+        before = rounds
+        until("two rounds of housekeeping", lambda: rounds >= before + 2)
+        assert migration.snapshots.newest_seq() == 100
+        router.upsert([record("r-4", "again")])
+        until("a snapshot", lambda: migration.snapshots.newest_seq() == 105)
 
 
 def test_a_snapshot_clears_dead_rows_away(small_migration: SmallMigration) -> None:
