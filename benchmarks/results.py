@@ -106,6 +106,26 @@ class Results:
         """Readings whose answers are wrong."""
         return [reading for reading in self.readings if reading.wrong]
 
+    def renewed(self, newer: Results) -> Results:
+        """This run with the parts that ``newer`` measured in the place of its own.
+
+        Raises ValueError for runs of different sizes or machines, whose figures do not stand side by side.
+        """
+        for fact in ("run", "processor", "cores", "postgresql", "pgvector"):
+            if self.environment[fact] != newer.environment[fact]:
+                raise ValueError(
+                    f"the runs differ in {fact} ({self.environment[fact]}, {newer.environment[fact]}): "
+                    "measure all parts anew"
+                )
+        parts = {one.part for one in (*newer.readings, *newer.figures)}
+        renewed = dict.fromkeys(sorted(parts), newer.environment["at"])
+        return Results(
+            {**self.environment, "renewed": {**self.environment.get("renewed", {}), **renewed}},
+            [*(one for one in self.readings if one.part not in parts), *newer.readings],
+            [*(one for one in self.figures if one.part not in parts), *newer.figures],
+            newer.growth or self.growth,
+        )
+
     def write(self, path: Path) -> None:
         """Write the JSON form."""
         path.parent.mkdir(parents=True, exist_ok=True)

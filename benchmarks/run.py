@@ -37,10 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     console = Console(highlight=False, width=150 if not sys.stdout.isatty() else None)
     before = read_results(options.compare) if options.compare else None
+    whole = read_results(options.into) if options.into else None
     if options.from_file:
         results = read_results(options.from_file)
     else:
         results = _measure(options, console)
+        if whole is not None:
+            results = whole.renewed(results)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = options.output / f"{options.scale}-{stamp}.json"
         results.write(path)
@@ -76,6 +79,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for JSON and SVG")
     parser.add_argument("--compare", type=Path, help="JSON of an earlier run to compare with")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        help="JSON of an earlier run, whose parts are replaced by those measured now",
+    )
     parser.add_argument("--dsn", help="a server to measure; default: one of its own")
     parser.add_argument("--strict", action="store_true", help="exit 4 if a target is missed")
     parser.add_argument("--write-docs", action="store_true", help=f"write {DOCUMENT.name}")

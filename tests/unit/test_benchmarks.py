@@ -124,6 +124,19 @@ def test_unrest_is_a_side_over_itself() -> None:
     assert (still.low, still.value, still.high) == (1.0, 1.0, 1.0)
 
 
+def test_parts_measured_anew_take_the_place_of_those_of_an_earlier_run() -> None:
+    """Of the same machine and size; the page says which and when."""
+    before = results(figure(1.2, 0.1), Figure("gate", "evaluation", 0.5, "ms"))
+    newer = Results({**ENVIRONMENT, "at": "later"}, [], [figure(1.1, 0.1)])
+    found = before.renewed(newer)
+    assert [(one.part, one.value) for one in found.figures] == [("gate", 0.5), ("mirror", 1.1)]
+    assert found.readings == before.readings
+    assert found.environment["renewed"] == {"mirror": "later"}
+    elsewhere = Results({**ENVIRONMENT, "processor": "another"}, [], [])
+    with pytest.raises(ValueError, match="processor"):
+        before.renewed(elsewhere)
+
+
 def test_a_missed_target_is_told_with_what_bounds_it(tmp_path: Path) -> None:
     """On the page, below its table; a target that was met is not told of."""
     missed, bounds = next(iter(BOUNDED_BY.items()))
