@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shadow.backups.loss import Loss, loss_of, moment
 from shadow.backups.manifest import BackupManifest
+from shadow.backups.present import known_histories
 from shadow.backups.shelf import TIMESTAMP, BackupShelf
 from shadow.backups.switch import aside_of, complete_switch, enter_alone, switch
 from shadow.backups.taking import JOURNAL_NAME, ROWS_NAME, SNAPSHOTS_NAME
@@ -27,6 +28,7 @@ from shadow.opening import open_link
 from shadow.routes import RouteBook
 from shadow.writes.backfill import POSTGRESQL_CURSOR
 from shadow.writes.journal import Journal
+from shadow.writes.ownership import keep_histories
 from shadow.writes.postgresql_follower import PostgresqlLink
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR
 from vectorstore.durable import copy_durably, sync_directory, write_durably
@@ -101,6 +103,7 @@ def _make_ready(
         incarnation = journal.restart_incarnation(cursors=cursors)
         with closing(RouteBook(journal)) as routes:
             routes.restored(who=who, why=why, primary_seen=_primary_seen(directory, routes))
+    keep_histories(aside, known_histories(directory))
     _adopt_snapshot(
         backup / SNAPSHOTS_NAME / manifest.snapshot, aside / SNAPSHOTS_NAME, incarnation
     )

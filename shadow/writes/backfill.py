@@ -23,10 +23,11 @@ from shadow.read_latency import asked_for
 from shadow.writes.copies import begin_copy
 from shadow.writes.journal import Journal
 from shadow.writes.load_workers import carry_in_processes
+from shadow.writes.ownership import own_histories
 from shadow.writes.pace import Pace
 from shadow.writes.parts import Part, carry, parts_of
 from shadow.writes.snapshots import BACKFILL_HOLD, SnapshotKeeper
-from vectorstore.errors import StoreCorrupt
+from vectorstore.errors import ConfigurationError, StoreCorrupt, Unsupported
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.store import FaissStore
 from vectorstore.postgres.building import BuildProgress
@@ -209,9 +210,19 @@ def _open_load(
         kept=backups_kept,
         kind=BEFORE_BACKFILL,
     )
-    load = begin_load(
-        store, incarnation=journal.incarnation, snapshot_id=snapshot.name, seq=seq, parts=parts
-    )
+    try:
+        load = begin_load(
+            store,
+            incarnation=journal.incarnation,
+            snapshot_id=snapshot.name,
+            seq=seq,
+            parts=parts,
+            own=own_histories(directory, journal),
+        )
+    except (ConfigurationError, Unsupported):
+        # The table is not to be filled, so nobody goes on with this later.
+        journal.release(BACKFILL_HOLD)
+        raise
     return snapshot, load
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
 from shadow.backups.shelf import BackupShelf
+from shadow.writes import backfill as filling
 from shadow.writes.backfill import backfill
 from shadow.writes.snapshot_settings import SnapshotSettings
 from shadow.writes.snapshots import SnapshotKeeper
 from shadow.writes.verify import Clean
 from tests.plugins.migrations import SmallMigration, record
+from vectorstore.errors import ConfigurationError, StoreUnavailable
 from vectorstore.faiss.index import FLAT, HNSW, IVF, IVF_TRAINING_ROWS
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.snapshot import load_snapshot, write_snapshot
@@ -120,15 +123,77 @@ def test_the_table_of_another_is_left_alone(
         assert not BackupShelf(migration.directory).timestamps()
 
 
+def test_a_backfill_finds_out_where_the_table_is_emptied(
+    small_migration: SmallMigration, tmp_path: Path
+) -> None:
+    """Whatever was seen before the lock, the snapshot and the backup: the rows of another migration stay,
+    and nothing holds the journal afterwards."""
+    small_migration.filled()
+    mine = small_migration.in_directory(tmp_path / "mine")
+    with mine.routed() as router:
+        router.upsert([record("mine")])
+    with small_migration.opened() as theirs, mine.opened() as migration:
+        other = theirs.link.open()
+        before = other.cursor(), [one.id for one in other.scan()]
+        with pytest.raises(ConfigurationError, match="belongs to another migration"):
+            backfill(
+                directory=migration.directory,
+                journal=migration.journal,
+                snapshots=migration.snapshots,
+                store=migration.link.open(),
+                current=lambda: migration.load_faiss().store,
+            )
+        assert (other.cursor(), [one.id for one in other.scan()]) == before
+        assert not migration.journal.holds()
+
+
 def test_the_table_of_the_history_before_a_restore_is_its_own(
     small_migration: SmallMigration,
 ) -> None:
     """PostgreSQL was away during the restore, so that the table follows the history that was left."""
-    small_migration.filled()
+    restored_without_postgresql(small_migration)
+    command = small_migration.command("backfill")
+    printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 0, printed + errors
     with small_migration.opened() as migration:
+        assert isinstance(small_migration.verified(migration), Clean)
+
+
+def test_the_history_before_a_restore_is_known_without_its_backups(
+    small_migration: SmallMigration,
+) -> None:
+    """A backfill that did not get to the table made a backup, and with that pruned the last one of the
+    history that the table follows: the next one still knows it."""
+    restored_without_postgresql(small_migration)
+    with small_migration.opened() as migration:
+        with (
+            mock.patch.object(filling, "begin_load", side_effect=StoreUnavailable("it is away")),
+            pytest.raises(StoreUnavailable),
+        ):
+            backfill(
+                directory=migration.directory,
+                journal=migration.journal,
+                snapshots=migration.snapshots,
+                store=migration.link.open(),
+                current=lambda: migration.load_faiss().store,
+                backups_kept=1,
+            )
+        left = {one.incarnation for one in BackupShelf(migration.directory).manifests()}
+        assert left == {migration.journal.incarnation}
+    command = small_migration.command("backfill")
+    printed, errors = command.communicate(timeout=60)
+    assert command.returncode == 0, printed + errors
+    with small_migration.opened() as migration:
+        assert isinstance(small_migration.verified(migration), Clean)
+
+
+def restored_without_postgresql(small: SmallMigration) -> None:
+    """Twenty records, and a restore to the backup before their backfill while PostgreSQL is away."""
+    small.filled()
+    with small.opened() as migration:
         left = migration.link.open().cursor().incarnation
         timestamp = BackupShelf(migration.directory).timestamps()[0]
-    gone = small_migration.with_settings(
+    gone = small.with_settings(
         postgresql={
             "dsn": SecretStr("postgresql://nobody@127.0.0.1:1/x"),
             "connect_timeout_ms": 300,
@@ -137,13 +202,8 @@ def test_the_table_of_the_history_before_a_restore_is_its_own(
     command = gone.command("restore", timestamp, "--yes")
     printed, errors = command.communicate(timeout=60)
     assert command.returncode == 0, printed + errors
-    with small_migration.opened() as migration:
+    with small.opened() as migration:
         assert migration.link.open().cursor().incarnation == left != migration.journal.incarnation
-    command = small_migration.command("backfill")
-    printed, errors = command.communicate(timeout=60)
-    assert command.returncode == 0, printed + errors
-    with small_migration.opened() as migration:
-        assert isinstance(small_migration.verified(migration), Clean)
 
 
 @pytest.mark.parametrize("kind", [FLAT, HNSW, IVF])

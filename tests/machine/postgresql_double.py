@@ -7,7 +7,7 @@ is replaced, a transaction being a copy that is put in place at the end or throw
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.filters import Filter
 from vectorstore.memory import MemoryStore
 from vectorstore.postgres import store as postgres_store
-from vectorstore.postgres.cursor import Cursor
+from vectorstore.postgres.cursor import Cursor, require_own_rows
 from vectorstore.postgres.loading import LoadProgress
 from vectorstore.postgres.schema import Names
 from vectorstore.postgres.settings import PostgresSettings
@@ -241,11 +241,20 @@ def _write_changes(transaction: Transaction, names: object, changes: Sequence[Ch
 
 
 def _begin_load(
-    store: PostgresqlDouble, *, incarnation: str, snapshot_id: str, seq: int, parts: int = 1
+    store: PostgresqlDouble,
+    *,
+    incarnation: str,
+    snapshot_id: str,
+    seq: int,
+    parts: int = 1,
+    own: Collection[str] | None = None,
 ) -> LoadProgress:
     progress = LoadProgress(snapshot_id, seq, (0,) * parts)
 
     def begin(transaction: Transaction) -> None:
+        if own is not None:
+            cursor = transaction.content.cursor
+            require_own_rows(cursor, store.settings.table, incarnation=incarnation, own=own)
         transaction.content.cursor = Cursor(incarnation, 0, "loading")
         transaction.content.rows = {}
         transaction.content.load = progress

@@ -24,9 +24,11 @@ from shadow.backups import taking
 from shadow.config import Settings
 from shadow.core.phases import Phase, Request, Wanted
 from shadow.errors import CutoverRefused, RouteConflict
+from shadow.writes.ownership import keep_histories
 from shadow.writes.repair import repair
 from tests.machine.crashes import Crash, CrashPoint, crashing
 from tests.machine.oracle import DIMENSION, Held, Oracle, record_of
+from tests.machine.postgresql_double import FOREIGN
 from tests.machine.process import Process
 from tests.machine.server import Server
 from vectorstore.errors import InvalidInput, StoreCorrupt, StoreUnavailable
@@ -438,7 +440,11 @@ class World:
         self.tally["outages"] += not up
 
     def become_foreign(self) -> None:
-        """PostgreSQL is replaced by one that follows another journal; appliers notice in a second."""
+        """PostgreSQL is replaced by one that follows another journal; appliers notice in a second.
+
+        One that this migration left: a backfill may fill it again.
+        """
+        keep_histories(self.directory, {FOREIGN: False})
         self.server.become_foreign()
         self._notice()
         self.tally["foreign servers"] += 1

@@ -7,14 +7,14 @@ the previous holder committed, not what was true when this transaction began to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from psycopg import sql
 
 from vectorstore.canonical import canonical_json
-from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
+from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.schema import Names
 from vectorstore.types import Change
@@ -27,6 +27,7 @@ __all__ = [
     "pending_changes",
     "require_following",
     "require_mark",
+    "require_own_rows",
     "require_own_writes",
     "write_changes",
 ]
@@ -101,6 +102,26 @@ def require_mark(cursor: Cursor, mark: int | None, table: str) -> None:
             f"table {table} has applied another write {cursor.seq} than this journal's: nothing was "
             "applied; rebuild the table by a backfill"
         )
+
+
+def require_own_rows(cursor: Cursor, table: str, *, incarnation: str, own: Collection[str]) -> None:
+    """Raise ConfigurationError if the table holds rows that are not copies of one of the journals ``own``.
+
+    Before they are replaced by those of the journal ``incarnation``.
+    """
+    if cursor.state == "empty" or cursor.incarnation in own:
+        return
+    whose = (
+        f"follows the journal {cursor.incarnation}, and this one is {incarnation}: it belongs to "
+        "another migration, or to a state directory that was deleted"
+        if cursor.incarnation
+        else "holds rows that were written to it by no journal"
+    )
+    raise ConfigurationError(
+        f"table {table} {whose}. A backfill would replace its rows, so nothing was changed. Give another "
+        f"name (postgresql.table); or, if nobody needs those rows any more, drop the tables {table}, "
+        f"{table}_cursor, {table}_load and {table}_schema, and run it again"
+    )
 
 
 def require_own_writes(cursor: Cursor, table: str) -> None:

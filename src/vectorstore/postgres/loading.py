@@ -6,7 +6,7 @@ after the last block that was committed: no row is missed and none is loaded twi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -16,7 +16,7 @@ from vectorstore.errors import StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.postgres.building import BuildProgress
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.copying import COPY_COLUMNS, copy_stream
-from vectorstore.postgres.cursor import Cursor, locked_cursor, move_cursor
+from vectorstore.postgres.cursor import Cursor, locked_cursor, move_cursor, require_own_rows
 from vectorstore.postgres.failures import translated
 from vectorstore.postgres.index import drop_index, ensure_index
 from vectorstore.postgres.pool import connect
@@ -39,19 +39,28 @@ class LoadProgress:
 
 
 def begin_load(
-    store: PostgresStore, *, incarnation: str, snapshot_id: str, seq: int, parts: int = 1
+    store: PostgresStore,
+    *,
+    incarnation: str,
+    snapshot_id: str,
+    seq: int,
+    parts: int = 1,
+    own: Collection[str] | None = None,
 ) -> LoadProgress:
     """Empty the table and open a load of the snapshot ``snapshot_id`` taken at ``seq``.
 
     Searches are refused and journal entries wait until :func:`finish_load`. This is also the way out
-    when the table followed another journal. Raises Unsupported for a table that takes writes of its
-    own, which no journal could bring back.
+    when the table followed another journal, one of ``own``; of any other one ConfigurationError is
+    raised, under the lock that the table is emptied under (None: of no one). Raises Unsupported for a
+    table that takes writes of its own, which no journal could bring back.
     """
     if parts < 1:
         raise ValueError(f"parts is {parts}; it must be at least 1")
 
     def begin(connection: BoundedConnection) -> None:
         cursor = locked_cursor(connection, store.names)
+        if own is not None:
+            require_own_rows(cursor, store.settings.table, incarnation=incarnation, own=own)
         if cursor.state == "final":
             raise Unsupported(
                 f"table {store.settings.table} holds rows that no journal has (it is final): "
