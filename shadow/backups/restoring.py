@@ -32,7 +32,7 @@ from shadow.writes.ownership import keep_histories
 from shadow.writes.postgresql_follower import PostgresqlLink
 from shadow.writes.snapshots import SNAPSHOTS_CURSOR
 from vectorstore.durable import copy_durably, sync_directory, write_durably
-from vectorstore.errors import StoreUnavailable, VectorStoreError
+from vectorstore.errors import StoreUnavailable, Unsupported, VectorStoreError
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest
 from vectorstore.faiss.snapshot import verify_snapshot
 from vectorstore.postgres.copies import let_go, replace_rows
@@ -70,24 +70,36 @@ def restore(
         complete_switch(directory)
         backup, manifest = BackupShelf(directory).verified(timestamp)
         with closing(open_link(settings, manifest.dimension, manifest.metric)) as link:
-            if not consent(loss_of(directory, manifest, lambda: _cursor(link))):
+            asked = _asked(link)
+            table = settings.postgresql.table
+            if not consent(loss_of(directory, manifest, table=table, asked=asked)):
                 return None
             why = f"went back to the backup {timestamp} of {moment(manifest.made_at)}"
-            incarnation = _make_ready(directory, backup, manifest, who=who, why=why)
+            incarnation = _make_ready(directory, backup, manifest, asked, who=who, why=why)
             # Two restores within a second must not keep what they replace in one folder.
             stamp = f"{datetime.now(UTC):{TIMESTAMP}}-{secrets.token_hex(4)}"
             replaced = switch(directory, stamp=stamp)
-            postgresql = _restore_postgresql(link, backup, manifest, incarnation)
+            postgresql = _restore_postgresql(link, backup, manifest, incarnation, asked)
     log.warning("restored", timestamp=timestamp, head=manifest.head, postgresql=postgresql)
     return Restored(timestamp, manifest.head, incarnation, replaced, postgresql)
 
 
-def _cursor(link: PostgresqlLink) -> Cursor:
-    return link.open().cursor()
+def _asked(link: PostgresqlLink) -> Cursor | VectorStoreError:
+    """How the table stands, or why it could not be asked: then it is left alone."""
+    try:
+        return link.open().cursor()
+    except VectorStoreError as error:
+        return error
 
 
 def _make_ready(
-    directory: Path, backup: Path, manifest: BackupManifest, *, who: str, why: str
+    directory: Path,
+    backup: Path,
+    manifest: BackupManifest,
+    asked: Cursor | VectorStoreError,
+    *,
+    who: str,
+    why: str,
 ) -> str:
     """The state of the backup under a new incarnation, whole and synced, in the folder aside."""
     aside = aside_of(directory)
@@ -103,7 +115,11 @@ def _make_ready(
         incarnation = journal.restart_incarnation(cursors=cursors)
         with closing(RouteBook(journal)) as routes:
             routes.restored(who=who, why=why, primary_seen=_primary_seen(directory, routes))
-    keep_histories(aside, known_histories(directory))
+    left = known_histories(directory)
+    if isinstance(asked, Cursor) and asked.state != "empty":
+        # That its rows may be replaced was agreed to, whoever comes to do it: this run or a backfill.
+        left.setdefault(asked.incarnation, False)
+    keep_histories(aside, left)
     _adopt_snapshot(
         backup / SNAPSHOTS_NAME / manifest.snapshot, aside / SNAPSHOTS_NAME, incarnation
     )
@@ -139,19 +155,30 @@ def _adopt_snapshot(source: Path, parent: Path, incarnation: str) -> None:
 
 
 def _restore_postgresql(
-    link: PostgresqlLink, backup: Path, manifest: BackupManifest, incarnation: str
+    link: PostgresqlLink,
+    backup: Path,
+    manifest: BackupManifest,
+    incarnation: str,
+    asked: Cursor | VectorStoreError,
 ) -> str:
+    if isinstance(asked, VectorStoreError):
+        return _left_alone(asked)
     rows = manifest.postgresql
     try:
         store = link.open()
         if rows is None:
-            let_go(store, incarnation)
+            let_go(store, incarnation, agreed=asked)
             return f"no rows were in the backup ({manifest.without_rows}): run `shadow backfill`"
         cursor = Cursor(incarnation, rows.seq, "following", rows.mark)
-        replace_rows(store, backup / ROWS_NAME, cursor=cursor, rows=rows.rows)
-    except StoreUnavailable as error:
-        return (
-            f"it could not be reached ({error}); it belongs to the old history and is not used. When it "
-            "is there, run `shadow backfill`, or the same restore again before anything is written"
-        )
+        replace_rows(store, backup / ROWS_NAME, cursor=cursor, rows=rows.rows, agreed=asked)
+    except (StoreUnavailable, Unsupported) as error:
+        return _left_alone(error)
     return f"its {rows.rows:,} rows are those of the backup, up to write {rows.seq:,}"
+
+
+def _left_alone(error: VectorStoreError) -> str:
+    return (
+        f"it may not hold the backup's rows ({error}), and is not used as long as it does not. When it is "
+        "there, run the same restore again before anything is written, or `shadow backfill`, which leaves "
+        "a table alone that is not known here"
+    )

@@ -99,6 +99,9 @@ def restore(
     To make FAISS the primary again without losing anything, there is `shadow rollback`. Stop every
     process of the application first. What is lost is stated before you are asked. FAISS answers
     afterwards; what was there before is kept in replaced/ in the state directory.
+
+    PostgreSQL's rows go back too. Where its table follows a journal that is not in the state directory,
+    this is said and asked, also with --yes. To try a restore, give it another table (docs/backups.md).
     """
     from shadow.backups.loss import Loss
     from shadow.backups.restoring import restore as run
@@ -106,7 +109,8 @@ def restore(
 
     def consent(loss: Loss) -> bool:
         err.print(loss.sentence, markup=False)
-        return yes or typer.confirm(f"Go back to {timestamp}?")
+        # --yes is for the state directory that it is given for, not for a table that another may use.
+        return (yes and not loss.unknown_table) or typer.confirm(f"Go back to {timestamp}?")
 
     with errors_in_words():
         done = run(settings_from(config), timestamp, who=who("restore"), consent=consent)

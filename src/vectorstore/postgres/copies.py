@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from vectorstore.durable import sync_file
-from vectorstore.errors import StoreCorrupt
+from vectorstore.errors import StoreCorrupt, Unsupported
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.copying import COPY_COLUMNS
 from vectorstore.postgres.cursor import Cursor, locked_cursor, move_cursor
@@ -59,17 +59,19 @@ def dump_rows(store: PostgresStore, path: Path) -> tuple[Cursor, int]:
     return Cursor(*row), rows
 
 
-def replace_rows(store: PostgresStore, path: Path, *, cursor: Cursor, rows: int) -> None:
+def replace_rows(
+    store: PostgresStore, path: Path, *, cursor: Cursor, rows: int, agreed: Cursor
+) -> None:
     """Put the rows of ``path`` in the place of the table's, with ``cursor``, all in one transaction.
 
-    Whatever state the table was in, ``final`` included. Raises StoreCorrupt, and leaves everything as
-    it was, if the file does not hold ``rows`` rows.
+    Whatever state the table was in, ``final`` included, if it is still that of ``agreed``; else
+    Unsupported. Raises StoreCorrupt if the file does not hold ``rows`` rows. Everything is then as it was.
     """
     with connect(store.settings) as connection:
         try:
             connection.execute("SET synchronous_commit = on")
             with connection.transaction():
-                locked_cursor(connection, store.names)
+                _require_as_agreed(locked_cursor(connection, store.names), agreed, store)
                 connection.execute(
                     sql.SQL("TRUNCATE {}, {}").format(store.names.table, store.names.load)
                 )
@@ -94,17 +96,27 @@ def replace_rows(store: PostgresStore, path: Path, *, cursor: Cursor, rows: int)
     ensure_index(store)
 
 
-def let_go(store: PostgresStore, incarnation: str) -> None:
+def let_go(store: PostgresStore, incarnation: str, *, agreed: Cursor) -> None:
     """Say that the table holds no copy of the journal ``incarnation``: it needs a backfill.
 
-    Whatever state the table was in, ``final`` included; its rows stay until the backfill.
+    Whatever state the table was in, ``final`` included, if it is still that of ``agreed``; else
+    Unsupported. Its rows stay until the backfill.
     """
 
     def detach(connection: BoundedConnection) -> None:
-        locked_cursor(connection, store.names)
+        _require_as_agreed(locked_cursor(connection, store.names), agreed, store)
         move_cursor(connection, store.names, Cursor(incarnation, 0, "detached"))
 
     store.transact(detach)
+
+
+def _require_as_agreed(found: Cursor, agreed: Cursor, store: PostgresStore) -> None:
+    """Raise Unsupported if the table came to belong to another history, or to none, since it was asked."""
+    if (found.incarnation, found.state) != (agreed.incarnation, agreed.state):
+        raise Unsupported(
+            f"table {store.settings.table} was {agreed.state} and is {found.state} now, of the journal "
+            f"{found.incarnation or '(none)'}: something else uses it"
+        )
 
 
 def _load(connection: BoundedConnection, store: PostgresStore, path: Path) -> int:
