@@ -41,8 +41,8 @@ EXPLAINED = {
         "over *raw psycopg* are what one could gain that took no more time than that."
     ),
     "backfill": (
-        "One backend's COPY is bound by the server: WAL, index entries (primary key and GIN; to build the "
-        "GIN index when all rows are in took longer, as it reads them again) and page writes. The client reads rows from a mapped snapshot and needs about a fifth of that in "
+        "One backend's COPY is bound by the server: WAL, index entries (primary key and GIN) "
+        "and page writes. The client reads rows from a mapped snapshot and needs about a fifth of that in "
         "processor time, which overlaps with the server where a core is free. Blocks are committed "
         "without waiting for the disk (their progress is in the same transaction), so one worker may "
         "come out above the server's own COPY, which waits once for all of its log at the end. Two "

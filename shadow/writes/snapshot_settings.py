@@ -27,22 +27,19 @@ class SnapshotSettings:
         The index is mapped, so its vectors take no memory.
         """
         from vectorstore.faiss.engine import MAPPED, faiss
-        from vectorstore.faiss.index import IVF, wrapped_index
+        from vectorstore.faiss.index import wrapped_index
+        from vectorstore.faiss.settings import described
         from vectorstore.faiss.snapshot import INDEX_NAME
-        from vectorstore.faiss.store import NAME
 
         try:
             index = wrapped_index(faiss.read_index(str(self._path / INDEX_NAME), MAPPED))
         except (OSError, RuntimeError, Unsupported) as error:
             raise StoreCorrupt(f"{self._path}: its index cannot be opened ({error})") from error
         manifest = self._manifest
-        settings: dict[str, Any] = {
-            "store": NAME,
-            "kind": manifest.kind,
-            "metric": manifest.metric.value,
-            "dimension": manifest.dimension,
-            "tombstones": manifest.tombstones,
-        }
-        if index.breadth:
-            settings["nprobe" if manifest.kind == IVF else "ef_search"] = index.breadth
-        return settings
+        return described(
+            kind=manifest.kind,
+            metric=manifest.metric,
+            dimension=manifest.dimension,
+            tombstones=manifest.tombstones,
+            breadth=index.breadth,
+        )

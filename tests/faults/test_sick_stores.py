@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from shadow.writes.backfill import backfill
 from tests.faults.tcp_proxy import Mode, TcpProxy
 from vectorstore import Filter, Query, Record
 from vectorstore.errors import DeadlineExceeded
+from vectorstore.faiss.store import FaissStore
 
 ROWS, DIMENSION = 200, 16
 DEADLINE_S = 30.0
@@ -232,6 +235,25 @@ def test_a_deaf_second_store_holds_no_read_beyond_its_deadline(
     assert time.perf_counter() - started < 10.0
     proxy.switch("pass")
     proxy.cut()
+
+
+def test_a_read_that_waits_does_not_search_a_faiss_that_is_behind(router: Router) -> None:
+    """A look at how far it is costs nothing, and searches would slow those that may be answered."""
+    ahead = router.upsert([record_of_ones("last")]) + 1
+    searches = 0
+    search = FaissStore.search
+
+    def counted(store: FaissStore, query: Query) -> Any:
+        nonlocal searches
+        searches += 1
+        return search(store, query)
+
+    with (
+        mock.patch.object(FaissStore, "search", counted),
+        pytest.raises(DeadlineExceeded, match="faiss: "),
+    ):
+        router.search(replace(queries()[1], timeout_ms=400.0, min_seq=ahead))
+    assert searches <= 1
 
 
 def record_of_ones(name: str) -> Record:

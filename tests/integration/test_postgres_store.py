@@ -24,6 +24,7 @@ from vectorstore.filters import Filter
 from vectorstore.postgres.building import BuildProgress
 from vectorstore.postgres.index import drop_index, ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
+from vectorstore.postgres.schema import LOCK_MS_MAX
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
 from vectorstore.types import Change, Metric, Query, Record
@@ -76,6 +77,51 @@ def test_a_foreign_table_is_left_alone(
         assert connection.execute(f"SELECT count(*) FROM {fresh_table}").fetchone() == (0,)
         left = connection.execute("SELECT to_regclass(%s)", (f"{fresh_table}_schema",)).fetchone()
         assert left == (None,)
+
+
+def behind_by_a_migration(connection: psycopg.Connection, table: str) -> None:
+    """As the release before the last migration left it."""
+    connection.execute(
+        f"CREATE INDEX {table}_source_document ON {table} USING hash (source_document)"
+    )
+    connection.execute(f"DELETE FROM {table}_schema WHERE version = 4")
+    connection.commit()
+
+
+def test_an_upgrade_does_not_queue_reads_behind_a_long_statement(
+    postgres_store: OpenStore, fresh_table: str, postgresql_dsn: str
+) -> None:
+    """Whoever waits for a table's lock holds off all readers that come later: it gives up instead."""
+    store = postgres_store(table=fresh_table)
+    with psycopg.connect(postgresql_dsn) as other:
+        behind_by_a_migration(other, fresh_table)
+        other.execute(f"LOCK TABLE {fresh_table} IN ACCESS SHARE MODE")
+        with pytest.raises(StoreUnavailable, match="long statement holds the table"):
+            postgres_store(table=fresh_table)
+        assert store.count() == 0
+    postgres_store(table=fresh_table)
+    with psycopg.connect(postgresql_dsn) as connection:
+        row = connection.execute(
+            "SELECT to_regclass(%s), (SELECT max(version) FROM " + fresh_table + "_schema)",
+            (f"{fresh_table}_source_document",),
+        ).fetchone()
+        assert row == (None, 4)
+
+
+def test_two_that_open_a_table_at_once_wait_for_each_other(
+    postgres_store: OpenStore, fresh_table: str, postgresql_dsn: str
+) -> None:
+    """However long the other one takes to make the tables."""
+    with psycopg.connect(postgresql_dsn) as other, ThreadPoolExecutor(1) as threads:
+        other.execute(
+            "SELECT pg_advisory_lock(hashtextextended(%s, 0))",
+            (f"shadow-cutover schema {fresh_table}",),
+        )
+        opening = threads.submit(postgres_store, table=fresh_table)
+        with pytest.raises(TimeoutError):
+            opening.result(timeout=3 * LOCK_MS_MAX / 1e3)
+        other.close()
+        assert opening.result(timeout=30).count() == 0
 
 
 def test_a_database_without_the_extension_is_explained(postgresql_dsn: str) -> None:

@@ -40,16 +40,24 @@ def test_no_acknowledged_write_is_ever_lost() -> None:
         def reached(self, world: World) -> None:
             reached.update(world.tally)
 
-    run_state_machine_as_test(Counting, settings=PROFILE)
-    print(dict(sorted(reached.items())))
-    assert reached["drained"] >= 100
-    assert reached["flips"] >= 20
-    assert reached["rollbacks"] >= 1
-    assert reached["reads by postgresql"] >= 60
-    assert reached["kills"] >= 40
-    assert reached["retries"] >= 1
-    assert reached["repairs"] >= 1
-    assert reached["torn snapshots found"] >= 1
+    least = {
+        "drained": 100,
+        "flips": 20,
+        "rollbacks": 5,
+        "reads by postgresql": 60,
+        "kills": 40,
+        "retries": 5,
+        "repairs": 3,
+        "torn snapshots found": 3,
+    }
+    # The rules that a run draws on are drawn as well, so that one in some dozens has few of a kind.
+    for _ in range(3):
+        run_state_machine_as_test(Counting, settings=PROFILE)
+        print(dict(sorted(reached.items())))
+        short = {name: reached[name] for name in least if reached[name] < least[name]}
+        if not short:
+            break
+    assert not short
 
 
 @pytest.fixture

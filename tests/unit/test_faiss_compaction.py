@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from vectorstore import Metric, Query, Record, StoreUnavailable
-from vectorstore.faiss import snapshot
+from vectorstore.faiss import guarded, snapshot
 from vectorstore.faiss.guarded import APPLY_BLOCK
 from vectorstore.faiss.index import IVF_TRAINING_ROWS, RowIndex
 from vectorstore.faiss.store import FaissStore
@@ -33,6 +33,21 @@ def filled(kind: str) -> FaissStore:
     store.upsert([record(at) for at in range(IVF_TRAINING_ROWS if kind == "ivf" else 300)])
     store.upsert([record(at, "second") for at in range(20)])
     return store
+
+
+def test_a_breadth_that_is_set_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index that is built aside has that of the beginning."""
+    store = filled("hnsw")
+    build = guarded.compacted
+
+    def built(hold: Any) -> Any:
+        fresh = build(hold)
+        store.set_breadth(77)
+        return fresh
+
+    monkeypatch.setattr(guarded, "compacted", built)
+    assert store.compact() == 20
+    assert store.describe()["ef_search"] == 77
 
 
 class Halt:

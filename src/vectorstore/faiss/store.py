@@ -16,6 +16,7 @@ from vectorstore.faiss.exact_scan import ExactScan
 from vectorstore.faiss.guarded import APPLY_BLOCK, Guarded
 from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_index
 from vectorstore.faiss.rows import Rows
+from vectorstore.faiss.settings import NAME, described
 from vectorstore.filters import Filter, check_filter
 from vectorstore.types import Answer, Change, Metric, Query, Record
 from vectorstore.validation import (
@@ -28,8 +29,6 @@ from vectorstore.validation import (
 )
 
 __all__ = ["FaissStore"]
-
-NAME = "faiss"
 
 DIGEST_BLOCK = 64
 """Records digested under one hold, so that writers get in between."""
@@ -193,16 +192,13 @@ class FaissStore(Guarded):
         tombstones, breadth = self._read(
             lambda collection: (collection.rows.tombstones, collection.index.breadth)
         )
-        settings: dict[str, Any] = {
-            "store": NAME,
-            "kind": self._kind,
-            "metric": self._metric.value,
-            "dimension": self._dimension,
-            "tombstones": tombstones,
-        }
-        if breadth:
-            settings["nprobe" if self._kind == IVF else "ef_search"] = breadth
-        return settings
+        return described(
+            kind=self._kind,
+            metric=self._metric,
+            dimension=self._dimension,
+            tombstones=tombstones,
+            breadth=breadth,
+        )
 
     def upsert(self, records: Sequence[Record]) -> int:
         check_batch(records)

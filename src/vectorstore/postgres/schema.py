@@ -135,12 +135,13 @@ def _migrate(connection: BoundedConnection, settings: PostgresSettings) -> None:
         return
     try:
         with connection.transaction():
-            # Reads queue behind who waits for a lock of a table: better to give up, and try again later.
-            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_MS_MAX}ms'".encode())
             connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
                 (f"shadow-cutover schema {settings.table}",),
             )
+            # Reads queue behind who waits for a lock of a table: better to give up, and try again later.
+            # Not before: whoever makes the tables just now is waited for, which is nobody's reader.
+            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_MS_MAX}ms'".encode())
             connection.execute(
                 sql.SQL(
                     "CREATE TABLE IF NOT EXISTS {} (version integer PRIMARY KEY, "
@@ -156,7 +157,7 @@ def _migrate(connection: BoundedConnection, settings: PostgresSettings) -> None:
     except errors.LockNotAvailable as error:
         raise StoreUnavailable(
             f"the schema of table {settings.table} is to be upgraded, and a long statement holds the table "
-            "(a dump, the build of an index): nothing was changed; it is tried again at the next start"
+            "(a dump, the build of an index): nothing was changed; try again when that has ended"
         ) from error
     except errors.DuplicateTable as error:
         raise ConfigurationError(
