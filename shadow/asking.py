@@ -46,7 +46,7 @@ class Asker:
         if not self._breakers[name].allows():
             # Counted as what it would have met: an error, or no answer in time.
             left_alone = self._last_failure[name](f"{name} failed repeatedly and is left alone")
-            return Asked(left_alone, math.inf)
+            return Asked(left_alone, math.inf, left_alone=True)
         started = time.perf_counter()
         outcome: Answer | Exception
         try:

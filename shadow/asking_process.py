@@ -49,6 +49,8 @@ class Asked(NamedTuple):
 
     outcome: Answer | Exception
     latency_ms: float
+    # The store failed repeatedly and was not asked: it counts as having failed again.
+    left_alone: bool = False
 
 
 class AskingProcess:

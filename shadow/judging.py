@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -73,12 +73,11 @@ class QueryJudge:
         self._audits = Allowance(max(adjudications_per_s_max, AUDITS_PER_S_MAX))
         self._draw = draw
 
-    def judge_batch(self, batch: Sequence[Observation]) -> list[Observed]:
-        """Each of ``batch`` judged, in order."""
+    def judge_batch(self, batch: Sequence[Observation]) -> Iterator[Observed]:
+        """Each of ``batch`` judged, in order, when it is taken."""
         ahead = self._asker.ask_ahead([one.query for one in batch if _is_for_postgresql(one)])
-        return [
-            self.judge(one, next(ahead, None) if _is_for_postgresql(one) else None) for one in batch
-        ]
+        for one in batch:
+            yield self.judge(one, next(ahead, None) if _is_for_postgresql(one) else None)
 
     def judge(self, seen: Observation, asked: Asked | None = None) -> Observed:
         """What this query shows of the store that did not answer, and of the one that did.
@@ -105,7 +104,16 @@ class QueryJudge:
         else:
             comparison = missed(seen.query.k, _cause(asked.outcome))
         return self._observed(
-            seen, shadow, judged, comparison, latency_ms, audited=audited, wrong_scores=wrong_scores
+            seen,
+            shadow,
+            judged,
+            comparison,
+            latency_ms,
+            audited=audited,
+            wrong_scores=wrong_scores,
+            # There is nothing to see in a query that was not asked, and an outage has thousands: they
+            # would push what did diverge off the list of the worst.
+            listed=not asked.left_alone,
         )
 
     def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
@@ -131,6 +139,7 @@ class QueryJudge:
         *,
         audited: bool,
         wrong_scores: bool,
+        listed: bool,
     ) -> Observed:
         causes: dict[str, int] = {}
         recall = 0.0 if wrong_scores else comparison.recall
@@ -176,7 +185,9 @@ class QueryJudge:
             causes=causes,
             watched=watched,
             exact=exact,
-            detail=_detail(seen, shadow, recall, latency_ms, causes) if recall < 1.0 else None,
+            detail=_detail(seen, shadow, recall, latency_ms, causes)
+            if listed and recall < 1.0
+            else None,
         )
 
     def _failed_primary(self, seen: Observation, judged: str) -> Observed:

@@ -32,19 +32,22 @@ __all__ = ["Mirror"]
 BATCH_MAX = 16
 # One wake-up and one transaction for the queries of a moment: each wake-up contends with the readers.
 GATHER_S = 0.25
+# After each comparison, for readers who wait for their turn: Python runs one thread at a time, and a batch
+# judged at a stretch keeps them waiting for all of it.
+BREATH_S = 0.0001
 # What could not be told is told with the next batch, or after this time if none comes.
 TELL_AGAIN_S = 1.0
 
 log = EventLog()
 
 
-JudgeBatch = Callable[[Sequence[Observation]], Sequence[Observed]]
+JudgeBatch = Callable[[Sequence[Observation]], Iterable[Observed]]
 
 
 class Mirror:
     """A bounded queue, a thread, and a budget.
 
-    ``judge`` asks the other store and compares; ``era`` gives the era in force;
+    ``judge`` asks the other store and compares, one after the other as they are taken from it; ``era`` gives the era in force;
     ``watch_means`` the means below which the change detectors look; ``keep`` may capture queries;
     ``asking`` is started when the mirror has been busy for a while, and is part of its budget.
     """
@@ -214,7 +217,11 @@ class Mirror:
         era = self._issue(batch)
         if not batch:
             return
-        results = self._judge(batch)
+        results = []
+        for one in self._judge(batch):
+            results.append(one)
+            if not self._stopping:
+                time.sleep(BREATH_S)
         self._shadow_answers = all(one.figures.get("success", 1.0) > 0.0 for one in results)
         for figure in self._evidence.record(era, results, watch_means=self._watch_means):
             log.warning("change_alarm", store=POSTGRESQL, figure=figure)

@@ -1,7 +1,7 @@
 """Keeps the mirror within its share of the processor, and says when it is busy.
 
 The mirror's own time is that of its thread and of the process that asks for it. What it may take is a
-share of one core; where the rest of the process is busy, a tenth of that.
+share of one core; where the rest of the process is busy, a twentieth of that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BUDGET_INTERVAL_S = 1.0
 BUSY_SHARE = 0.05
 BUSY_INTERVALS = 3
 # What is left of the budget when the rest of the process is busy: there, each moment is a reader's.
-BUDGET_SHARE_MIN = 0.1
+BUDGET_SHARE_MIN = 0.05
 
 
 class Budget:

@@ -12,7 +12,7 @@ __all__ = ["SHARE_MIN", "Pace"]
 SHARE_MIN = 0.02
 """The least share of its time that a backfill copies: slow as it may be, it ends."""
 
-BACK_OFF, RECOVER = 0.5, 1.25
+BACK_OFF, RECOVER = 0.5, 1.1
 
 
 class Pace:
@@ -20,7 +20,7 @@ class Pace:
 
     Under ``p99_ms_max`` the loader copies all the time. Each time that the reads are seen to be slower
     it halves the share of its time that it copies, down to ``SHARE_MIN``; each time that they are fast
-    enough it takes a quarter more. While nothing is read there is nobody to be slowed down.
+    enough it takes a tenth more. While nothing is read there is nobody to be slowed down.
     """
 
     def __init__(

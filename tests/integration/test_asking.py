@@ -98,10 +98,10 @@ def test_a_judge_comes_to_the_same_with_and_without_it(asking: Asking) -> None:
     lost = sql.SQL("DELETE FROM {} WHERE id = %s").format(store.names.table)
     store.transact(lambda connection: connection.execute(lost, (record_id,)))
     batch = [asking.pair.observe(replace(q, k=10, timeout_ms=None)) for q in asking.queries()]
-    without = asking.pair.judge().judge_batch(batch)
+    without = list(asking.pair.judge().judge_batch(batch))
     asking.start()
     before = asking.pair.postgresql.asked
-    within = asking.pair.judge(asking=asking.process).judge_batch(batch)
+    within = list(asking.pair.judge(asking=asking.process).judge_batch(batch))
     assert asking.pair.postgresql.asked == before, "asked from the thread"
     assert [(one.figures, one.causes) for one in within] == [
         (one.figures, one.causes) for one in without
@@ -128,7 +128,7 @@ def test_what_it_does_not_answer_is_asked_from_the_thread(
     batch = [asking.pair.observe(Query(centre)) for centre in asking.centres[:5]]
     os.kill(asking.pids[0], how)
     with structlog.testing.capture_logs() as logs:
-        seen = asking.pair.judge(asking=asking.process).judge_batch(batch)
+        seen = list(asking.pair.judge(asking=asking.process).judge_batch(batch))
     assert [one.figures["success"] for one in seen] == [1.0] * len(batch)
     assert [log["event"] for log in logs] == ["mirror_process_ended"]
     assert not _runs(asking.pids[0])
@@ -146,7 +146,7 @@ def test_one_that_talks_nonsense_costs_no_observation(
     with structlog.testing.capture_logs() as logs:
 
         def ended() -> bool:
-            seen = judge.judge_batch(batch)
+            seen = list(judge.judge_batch(batch))
             assert [one.figures["success"] for one in seen] == [1.0] * len(batch)
             return bool(logs)
 
@@ -201,7 +201,7 @@ def test_a_failure_that_it_met_is_a_miss_and_gets_no_second_try(
     asking.start()
     batch = [asking.pair.observe(Query(centre)) for centre in asking.centres[:5]]
     postgres_proxy.refuse()
-    seen = asking.pair.judge(asking=asking.process).judge_batch(batch)
+    seen = list(asking.pair.judge(asking=asking.process).judge_batch(batch))
     assert [one.figures["success"] for one in seen] == [0.0, 1.0, 1.0, 1.0, 1.0]
     assert seen[0].causes == {"error": 10}
     assert seen[0].latencies_ms["postgresql"] == math.inf

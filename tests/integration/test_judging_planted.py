@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from psycopg import sql
 
+from shadow.evidence import WORST_KEPT_MAX
 from shadow.evidence_view import AUDIT_RECALL
 from tests.fakes.pair import DIMENSION, Pair, cluster_records, pair_of
 from tests.fakes.running import until
@@ -128,6 +129,22 @@ def test_a_shadow_that_is_away_is_left_alone_and_misses_all_the_same(planted: Pl
     assert planted.pair.postgresql.asked - asked < 10
     planted.pair.postgresql.fails.clear()
     until("an answer", lambda: judge.judge(planted.pair.observe(query)).figures["success"] == 1.0)
+
+
+def test_an_outage_does_not_push_what_diverged_off_the_list(planted: Planted) -> None:
+    """Queries that failed are listed, those of a store that was left alone are counted only."""
+    judge, seen = planted.pair.judge(), []
+    planted.plant(0, "row_missing")
+    planted.plant(1, "error")
+    seen.append(judge.judge(planted.pair.observe(planted.query(0))))
+    failed = planted.pair.observe(planted.query(1))
+    seen += [judge.judge(failed) for _ in range(WORST_KEPT_MAX + 50)]
+    planted.pair.record(seen)
+    era, book = planted.pair.era(), planted.pair.book
+    assert book.causes(era, "postgresql") == {"error": 10 * (len(seen) - 1), "row_missing": 1}
+    listed = book.worst(era, "postgresql", limit=WORST_KEPT_MAX)
+    assert [one["causes"] for one in listed[-1:]] == [{"row_missing": 1}]
+    assert {"error": 10} in [one["causes"] for one in listed]
 
 
 def test_differences_planted_at_known_rates_are_counted_as_planted(planted: Planted) -> None:

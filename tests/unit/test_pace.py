@@ -69,7 +69,7 @@ def test_slow_reads_halve_the_share_and_fast_ones_bring_it_back() -> None:
     assert waits[:3] == pytest.approx([0.1, 0.3, 0.7])
     assert pace.share == SHARE_MIN
     assert waits[-1] == pytest.approx(0.1 * (1 / SHARE_MIN - 1))
-    for _ in range(30):
+    for _ in range(50):
         reads.say(4.0)
         pace.after(500, 0.1)
     assert pace.share == 1.0
