@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from shadow.core.gate import Verdict
 from shadow.core.phases import Facts, Move, Phase, Rehearse, Request, Route, Stay, Wanted, plan
 from shadow.errors import RouteConflict
 from shadow.events import EventLog
@@ -61,7 +62,7 @@ class Cutover:
     def step(self, *, who: str) -> tuple[str, ...]:
         """Take the next step towards what is wanted; return what it still waits for."""
         route, request = self._routes.current(), self._routes.request()
-        next_step = plan(route, request, self._facts())
+        next_step = plan(route, request, self._facts(request))
         if isinstance(next_step, Stay):
             return next_step.waiting_for
         try:
@@ -76,7 +77,7 @@ class Cutover:
     def waiting_for(self, request: Request | None = None) -> tuple[str, ...]:
         """What the wish in force (or ``request``) waits for, without taking a step."""
         route, wish = self._routes.current(), request or self._routes.request()
-        next_step = plan(route, wish, self._facts())
+        next_step = plan(route, wish, self._facts(wish))
         if isinstance(next_step, Stay):
             return next_step.waiting_for
         if isinstance(next_step, Rehearse):
@@ -180,7 +181,8 @@ class Cutover:
         )
         return result
 
-    def _facts(self) -> Facts:
+    def _facts(self, request: Request) -> Facts:
+        wanted = request.wanted
         standing = self._postgresql.standing
         era = self._evidence.era()
         number = 0 if era is None else era.number
@@ -189,8 +191,8 @@ class Cutover:
         return Facts(
             postgresql_following=None if standing.state == "unavailable" else standing.following,
             behind=self._desk.behind(),
-            blocked_ready=open_sentences(self._desk.ready()),
-            blocked_automatic=open_sentences(self._desk.automatic()),
+            blocked_ready=_blocked(wanted is Wanted.POSTGRESQL, self._desk.ready),
+            blocked_automatic=_blocked(wanted is Wanted.AUTO, self._desk.automatic),
             rehearsed=self._routes.rehearsed(era=number),
             rehearsal_over=self._is_over(route.rehearsing_until),
             latch=self._routes.latch(),
@@ -205,3 +207,9 @@ class Cutover:
         if rehearsing_until is None:
             return False
         return not 0.0 <= rehearsing_until - self._clock() <= REHEARSAL_S + REHEARSAL_GRACE_S
+
+
+def _blocked(asked: bool, verdict: Callable[[], Verdict]) -> tuple[str, ...]:
+    """What keeps the gate from Pass. The gate takes a millisecond or two, four times a second beside the
+    readers: it is asked where the wish depends on it, and elsewhere nothing passes."""
+    return open_sentences(verdict()) if asked else ("the gate was not asked",)
