@@ -24,7 +24,8 @@ __all__ = ["Settings"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 Milliseconds = Annotated[float, Field(gt=0.0, le=3_600_000.0)]
-Seconds = Annotated[float, Field(ge=0.0)]
+# A hundred years: for ever, and a number that can still be reckoned with.
+Seconds = Annotated[float, Field(ge=0.0, le=3_153_600_000.0)]
 
 
 class Section(BaseModel):
@@ -142,7 +143,7 @@ class RouterSettings(Section):
     staleness_ms_max: Milliseconds = Field(
         1_000.0, description="Oldest write that a store may lack and still answer, ms."
     )
-    poll_ms: Milliseconds = Field(
+    poll_ms: Annotated[float, Field(ge=1.0, le=3_600_000.0)] = Field(
         50.0, description="How often a process looks for other processes' writes and flips, ms."
     )
     breaker_failures: int = Field(
@@ -169,8 +170,9 @@ class MirrorSettings(Section):
     timeout_ms: Milliseconds = Field(
         1_000.0, description="Deadline of a mirrored query; later is a miss, ms."
     )
-    cpu_share_max: Share = Field(
-        0.25, description="Share of one core that mirroring may use before it lowers its rate."
+    cpu_share_max: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.25,
+        description="Share of one core that mirroring may use before it lowers its rate. To mirror nothing, set `mirror.rate` to 0.",
     )
     own_process: bool = Field(
         True,
