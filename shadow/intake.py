@@ -29,6 +29,7 @@ __all__ = ["ORIGIN", "begin", "changed_sources", "elsewhere"]
 
 ORIGIN = "origin"
 _ASIDE = "origin-before"
+_GONE = "origin-discarded"
 _MEMORY = "intake.json"
 
 
@@ -164,11 +165,20 @@ def _taken_in(
     except VectorStoreError:
         _put_back(origin)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _discard(aside)
     on_note(f"took in {taken.rows:,} records from {path} ({taken.layout} layout)")
     for note in taken.notes:
         on_note(note)
     return taken.store
+
+
+def _discard(aside: Path) -> None:
+    """Remove it so that a kill leaves all of it or none: a part of it is not to be put back."""
+    if aside.exists():
+        gone = aside.with_name(_GONE)
+        shutil.rmtree(gone, ignore_errors=True)
+        aside.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _put_back(origin: Path) -> None:

@@ -206,9 +206,11 @@ class SnapshotKeeper:
             if not mine or (reloads is not None and reloads != self._journal.reloads()):
                 return None
             if self._unloaded.exists():
-                # Of a copy from before a repair, maybe.
+                # Of a copy from before a repair, maybe; not where there is none to load and a first one
+                # is made.
                 self._ask_reload()
-                return None
+                if reloads is not None or self.exists():
+                    return None
             if store.applied_seq() < self.newest_seq():
                 # A copy that sleeps: the journal may not hold any more what would have to follow it.
                 return None

@@ -134,6 +134,43 @@ def test_the_last_copy_of_an_index_outlives_an_intake_that_fails(
     assert count(found) == ROWS
 
 
+def test_a_repair_that_was_cut_short_does_not_keep_a_lost_snapshot_from_being_made_anew(
+    tmp_path: Path, index: Path
+) -> None:
+    """The mark that a repair left is of a snapshot that is gone, too."""
+    found = settings(tmp_path / "state", path=index)
+    begun(found)
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    (tmp_path / "state" / "snapshots.unloaded").touch()
+    assert count(found) == ROWS
+
+
+def test_a_kill_while_the_former_copy_is_removed_leaves_the_new_one(
+    tmp_path: Path, index: Path
+) -> None:
+    """What is left of the former one is a part of it, and is not put back."""
+    found = settings(tmp_path / "state", path=index)
+    begun(found)
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    copies = tmp_path / "state" / "origin"
+    there = {one.name: one.read_bytes() for one in copies.iterdir()}
+
+    def cut_short(path: Path, **_options: object) -> None:
+        if path.exists():
+            next(path.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with mock.patch("shadow.intake.shutil.rmtree", cut_short), pytest.raises(KeyboardInterrupt):
+        begun(found)
+    with (
+        mock.patch("vectorstore.faiss.intake.take_in", side_effect=IntakeRefused("no room")),
+        pytest.raises(IntakeRefused),
+    ):
+        begun(found)
+    assert {one.name: one.read_bytes() for one in copies.iterdir()} == there
+    assert count(found) == ROWS
+
+
 def test_rows_that_were_restored_are_no_empty_beginning(tmp_path: Path, index: Path) -> None:
     """What is remembered may be older than a backup that was brought back."""
     state = tmp_path / "state"
