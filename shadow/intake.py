@@ -85,7 +85,7 @@ def elsewhere(path: Path | None, directory: Path) -> str | None:
     if memory is None:
         return None
     came_from = memory["path"]
-    if came_from is not None and _same_place(came_from, os.path.realpath(path)):
+    if _is_from(came_from, path):
         return None
     begun = (
         "began with an empty index" if came_from is None else f"took its index in from {came_from}"
@@ -119,9 +119,12 @@ def _pairs(path: Path | None, origin: Path) -> list[tuple[Path, Path]]:
     return [(folder / copy.name, copy) for copy in copies]
 
 
-def _same_place(one: str, other: str) -> bool:
-    """Whether both are the same file or folder, or one is the index in the other."""
-    return one in (other, os.path.dirname(other)) or os.path.dirname(one) == other  # noqa: PTH120
+def _is_from(came_from: str | None, path: Path | None) -> bool:
+    """Whether both are the same file or folder, or one is the index in the other; or there is none."""
+    if came_from is None or path is None:
+        return came_from is None and path is None
+    place = os.path.realpath(path)
+    return came_from in (place, os.path.dirname(place)) or os.path.dirname(came_from) == place  # noqa: PTH120
 
 
 def _require_same_beginning(settings: Settings, directory: Path, journal: Journal) -> None:
@@ -130,9 +133,7 @@ def _require_same_beginning(settings: Settings, directory: Path, journal: Journa
     if memory is None and head == 0:
         return
     path = settings.faiss.path
-    same = memory is not None and memory["path"] == (
-        None if path is None else os.path.realpath(path)
-    )
+    same = memory is not None and _is_from(memory["path"], path)
     pairs = _pairs(path, directory / ORIGIN)
     if path is not None:
         # One that is gone, or of which there is no copy to compare it with, is not the same.

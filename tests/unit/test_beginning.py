@@ -259,3 +259,7 @@ def test_without_its_snapshots_a_whole_journal_leads_on_from_the_same_index(
     write_one(found)
     shutil.rmtree(tmp_path / "state" / "snapshots")
     assert count(found) == ROWS + 1
+    # The index in the folder is the same place.
+    shutil.rmtree(tmp_path / "state" / "snapshots")
+    (inside,) = index.glob("*.index")
+    assert count(settings(tmp_path / "state", path=inside)) == ROWS + 1
