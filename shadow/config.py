@@ -140,6 +140,10 @@ class RouterSettings(Section):
     timeout_ms: Milliseconds = Field(
         2_000.0, description="Deadline of a read that brings none of its own, ms."
     )
+    bulk_timeout_ms: Milliseconds = Field(
+        30_000.0,
+        description="How long a `count`, or a page of `scan`, that brings no deadline may take in a PostgreSQL that has said within timeout_ms how far it is, ms; timeout_ms if that is more.",
+    )
     staleness_ms_max: Milliseconds = Field(
         1_000.0, description="Oldest write that a store may lack and still answer, ms."
     )

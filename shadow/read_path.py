@@ -32,7 +32,10 @@ log = EventLog()
 
 
 class MayNotAnswer(StoreUnavailable):
-    """A store that is behind, or not asked yet, may not answer: nothing that its breaker should hear of."""
+    """A store is not the one to answer: it is behind, not asked yet, or slow at a bulk read.
+
+    Nothing that its breaker should hear of.
+    """
 
 
 def drawn(route: Route) -> str:
@@ -136,34 +139,61 @@ class ReadPath:
         breaker.failed()
         return True
 
-    def read(self, read: Callable[[Replica], T], *, first: str, floor: int) -> T:
-        """What a store that may answer reads. The stores bound such a read by a timeout of their own."""
+    def read(
+        self,
+        read: Callable[[Replica, float], T],
+        *,
+        first: str,
+        floor: int,
+        timeout_ms: float | None,
+        bulk: bool,
+    ) -> T:
+        """What a store that may answer reads; ``read`` is told how long it may take, ms.
 
-        def ask(store: Replica, _: float) -> T:
+        It has the deadline of a search. A ``bulk`` read takes as long as what it reads is large, which
+        says nothing about the store: once the store has said how far it is, within that deadline, such a
+        read has bulk_timeout_ms, or what is left of the caller's ``timeout_ms``. If that does not do, the
+        other store answers, and the breaker does not hear of it.
+        """
+        bulk_ms = self._settings.bulk_timeout_ms if bulk and timeout_ms is None else 0.0
+
+        def ask(store: Replica, left_ms: float) -> T:
+            deadline = time.perf_counter() + left_ms / 1e3
             # What was applied before the call is the least that the call can see.
-            applied_seq = store.applied_seq()
+            applied_seq = store.applied_seq(timeout_ms=left_ms)
             self.require(applied_seq, floor)
-            result = read(store)
-            if store.name == POSTGRESQL and store.applied_seq() < applied_seq:
+            deadline = max(deadline, time.perf_counter() + bulk_ms / 1e3)
+            try:
+                result = read(store, _left_ms(deadline))
+                replaced = (
+                    store.name == POSTGRESQL
+                    and store.applied_seq(timeout_ms=_left_ms(deadline)) < applied_seq
+                )
+            except DeadlineExceeded as error:
+                if bulk:
+                    raise MayNotAnswer(str(error)) from error
+                raise
+            if replaced:
                 # Cursor and rows are two statements here, and this was another table's between them:
                 # one that is being filled anew (which raises), or an older copy.
                 raise MayNotAnswer("its table was replaced during the read")
             return result
 
         started = time.perf_counter()
+        allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms
         try:
-            result = ask(self.store(first), math.inf)
+            result = ask(self.store(first), allowed_ms)
         except (InvalidInput, Unsupported):
             raise
         except MayNotAnswer as refused:
             why = str(refused)
         except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
             why = str(error) or type(error).__name__
-            self.failed(first, error)
+            self.failed(first, error, timeout_ms)
         else:
             self.breakers[first].succeeded()
             return result
-        return self.otherwise(first, why, started, None, ask, bounded_by_store=True)
+        return self.otherwise(first, why, started, timeout_ms, ask)
 
     def otherwise(
         self,
@@ -172,8 +202,6 @@ class ReadPath:
         started: float,
         timeout_ms: float | None,
         ask: Callable[[Replica, float], T],
-        *,
-        bounded_by_store: bool = False,
     ) -> T:
         """Ask the other store, then both in turn as they make progress, until the deadline.
 
@@ -187,7 +215,7 @@ class ReadPath:
         allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms
         deadline = started + allowed_ms / 1e3
         while True:
-            left_ms = max(0.0, (deadline - time.perf_counter()) * 1e3)
+            left_ms = _left_ms(deadline)
             try:
                 if left_ms or turn == FAISS:
                     result = ask(self.store(turn), left_ms)
@@ -200,7 +228,7 @@ class ReadPath:
                 reasons[turn] = str(refused)
             except Exception as error:  # noqa: BLE001 - whatever fails a store, the other one answers
                 reasons[turn] = str(error) or type(error).__name__
-                self.failed(turn, error, None if bounded_by_store else left_ms)
+                self.failed(turn, error, left_ms)
             left_s = deadline - time.perf_counter()
             if left_s <= 0:
                 raise DeadlineExceeded(
@@ -210,3 +238,8 @@ class ReadPath:
             with self._progress:
                 self._progress.wait(min(left_s, self._settings.poll_ms / 1e3))
             turn = first if turn == second else second
+
+
+def _left_ms(deadline: float) -> float:
+    """What is left until then (``time.perf_counter()``), ms."""
+    return max(0.0, (deadline - time.perf_counter()) * 1e3)

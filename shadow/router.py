@@ -27,7 +27,7 @@ from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from vectorstore.errors import InvalidInput, StoreUnavailable, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
-from vectorstore.types import Answer, Metric, Query, Record
+from vectorstore.types import Answer, Metric, Query, Record, check_ms
 from vectorstore.validation import check_batch
 
 __all__ = ["Router"]
@@ -213,26 +213,34 @@ class Router:
 
         return reads.otherwise(first, why, started, allowed_ms, ask)
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         """The records that exist among ``ids``, in the order asked."""
-        return self._read(lambda store: store.get(ids))
+        return self._read(lambda store, ms: store.get(ids, timeout_ms=ms), timeout_ms)
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         """Up to ``limit`` records whose id follows ``after`` in byte order."""
-        return self._read(lambda store: store.scan(after=after, limit=limit))
+        return self._read(
+            lambda store, ms: store.scan(after=after, limit=limit, timeout_ms=ms),
+            timeout_ms,
+            bulk=True,
+        )
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         """How many records there are, or how many the filter matches."""
-        return self._read(lambda store: store.count(filter))
+        return self._read(
+            lambda store, ms: store.count(filter, timeout_ms=ms), timeout_ms, bulk=True
+        )
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
         """The route, the lag, and the live settings of the store that answers.
 
         ``lag_entries``: what the store that is furthest behind has not applied; None while PostgreSQL
         does not follow the journal.
         """
         route = self._reads.route
-        settings = self._read(lambda store: dict(store.describe()))
+        settings = self._read(lambda store, ms: store.describe(timeout_ms=ms), timeout_ms)
         return {
             "phase": route.phase.value,
             "primary": route.primary,
@@ -249,9 +257,15 @@ class Router:
             applied.append(self._faiss.store.applied_seq())
         return max(0, self._lag.head() - min(applied))
 
-    def _read(self, read: Callable[[Replica], T]) -> T:
-        route = self._reads.route
-        return self._reads.read(read, first=drawn(route), floor=self._floor(route))
+    def _read(
+        self, read: Callable[[Replica, float], T], timeout_ms: float | None, *, bulk: bool = False
+    ) -> T:
+        check_ms("timeout_ms", timeout_ms)
+        reads = self._reads
+        route = reads.route
+        return reads.read(
+            read, first=drawn(route), floor=self._floor(route), timeout_ms=timeout_ms, bulk=bulk
+        )
 
     def _floor(self, route: Route) -> int:
         """The seq that an answer of this process must reach, under this route."""

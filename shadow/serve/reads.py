@@ -145,40 +145,48 @@ def read_routes(
         return json_response({"answers": [wire.answer_to_wire(answer) for answer in answers]})
 
     @routes.post("/records/get", response_model=schemas.RecordsAnswer, summary="Get by id")
-    def get(body: schemas.GetRequest) -> Response:
+    def get(request: Request, body: schemas.GetRequest) -> Response:
         """The records that exist among the ids, in the order asked."""
         check_batch(len(body.ids), settings)
-        found = store.get(body.ids)
+        left_ms = _left_ms(body.timeout_ms, request.state.arrived)
+        found = store.get(body.ids, timeout_ms=left_ms)
         return json_response(
             {"records": [wire.record_to_wire(record, vectors=body.vectors) for record in found]}
         )
 
     @routes.get("/records", response_model=schemas.RecordsAnswer, summary="Scan a page")
     def scan(
+        request: Request,
         after: str = Query("", max_length=512, description="The last id of the page before."),
         limit: int = Query(100, ge=1, le=SCAN_PAGE_MAX),
         vectors: bool = Query(False),
+        timeout_ms: float | None = Query(None, ge=1, le=3_600_000),
     ) -> Response:
         """Records whose id follows `after` in byte order; a page that is not full is the last."""
-        found = store.scan(after=after, limit=limit)
+        left_ms = _left_ms(timeout_ms, request.state.arrived)
+        found = store.scan(after=after, limit=limit, timeout_ms=left_ms)
         return json_response(
             {"records": [wire.record_to_wire(record, vectors=vectors) for record in found]}
         )
 
     @routes.post("/count", response_model=schemas.CountAnswer, summary="Count")
-    def count(body: schemas.CountRequest) -> Response:
+    def count(request: Request, body: schemas.CountRequest) -> Response:
         """How many rows there are, or how many the filter matches."""
-        return json_response({"count": store.count(_filter(body.filter))})
+        left_ms = _left_ms(body.timeout_ms, request.state.arrived)
+        return json_response({"count": store.count(_filter(body.filter), timeout_ms=left_ms)})
 
     @routes.get("/info", response_model=schemas.InfoAnswer, summary="What is held")
-    def info() -> Response:
+    def info(
+        request: Request, timeout_ms: float | None = Query(None, ge=1, le=3_600_000)
+    ) -> Response:
         """Dimension and metric, and the live settings of the store that answers."""
+        left_ms = _left_ms(timeout_ms, request.state.arrived)
         return json_response(
             {
                 "name": store.name,
                 "dimension": store.dimension,
                 "metric": store.metric.value,
-                "describe": dict(store.describe()),
+                "describe": dict(store.describe(timeout_ms=left_ms)),
             }
         )
 
@@ -223,5 +231,5 @@ def _left_ms(timeout_ms: float | None, arrived: float) -> float | None:
         return None
     left_ms = timeout_ms - (time.perf_counter() - arrived) * 1e3
     if left_ms <= 0:
-        raise DeadlineExceeded(f"the deadline of {timeout_ms:g} ms passed before the search began")
+        raise DeadlineExceeded(f"the deadline of {timeout_ms:g} ms passed before the read began")
     return left_ms

@@ -178,12 +178,14 @@ class GetRequest(Model):
 
     ids: list[Id] = Field(max_length=10_000)
     vectors: bool = Field(False, description="Whether to send the vectors too.")
+    timeout_ms: TimeoutMs | None = Field(None, description="Deadline of this read, ms.")
 
 
 class CountRequest(Model):
     """How many rows there are, or how many the filter matches."""
 
     filter: FilterIn | None = None
+    timeout_ms: TimeoutMs | None = Field(None, description="Deadline of this count, ms.")
 
 
 class HitOut(BaseModel):

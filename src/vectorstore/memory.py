@@ -12,7 +12,7 @@ import numpy as np
 
 from vectorstore.errors import StoreCorrupt, StoreUnavailable
 from vectorstore.filters import Filter, check_filter
-from vectorstore.types import Answer, Change, Hit, Metric, Query, Record
+from vectorstore.types import Answer, Change, Hit, Metric, Query, Record, check_ms
 from vectorstore.validation import (
     check_batch,
     check_id,
@@ -98,15 +98,19 @@ class MemoryStore:
                 self._records.pop(record_id, None)
             return self._seq
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         check_ids(ids)
+        check_ms("timeout_ms", timeout_ms)
         with self._lock:
             self._require_open()
             found = [self._records[record_id] for record_id in ids if record_id in self._records]
             return [_own(record) for record in found]
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         check_page(after, limit)
+        check_ms("timeout_ms", timeout_ms)
         with self._lock:
             self._require_open()
             start = after.encode()
@@ -115,15 +119,17 @@ class MemoryStore:
             )
             return [_own(record) for _, record in later[:limit]]
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         check_filter(filter)
+        check_ms("timeout_ms", timeout_ms)
         with self._lock:
             self._require_open()
             if filter is None:
                 return len(self._records)
             return sum(filter.matches(record.metadata) for record in self._records.values())
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
+        check_ms("timeout_ms", timeout_ms)
         return {"store": "memory", "dimension": self._dimension, "metric": self._metric.value}
 
     def apply(self, changes: Sequence[Change]) -> int:
@@ -141,7 +147,8 @@ class MemoryStore:
                 self._seq = change.seq
             return self._seq
 
-    def applied_seq(self) -> int:
+    def applied_seq(self, *, timeout_ms: float | None = None) -> int:
+        check_ms("timeout_ms", timeout_ms)
         with self._lock:
             return self._seq
 

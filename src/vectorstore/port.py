@@ -17,6 +17,9 @@ class VectorStore(Protocol):
 
     Writes are upserts and deletes by id; both return the sequence number of the last change made,
     which rises with every write. Every method may raise the errors of :mod:`vectorstore.errors`.
+
+    ``timeout_ms`` is the caller's deadline of one call (a page of a scan, not the whole of it); without
+    one a store's own limit holds. What cannot be cut, as a look into memory, may end later.
     """
 
     @property
@@ -43,16 +46,18 @@ class VectorStore(Protocol):
     def delete(self, ids: Sequence[str]) -> int:
         """Remove by id, all or none; an id that is not there is not an error."""
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         """The records that exist among ``ids``, in the order asked."""
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         """Up to ``limit`` records whose id follows ``after`` in byte order of UTF-8."""
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         """How many records there are, or how many the filter matches."""
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
         """The live settings that change answers (index kind, ef_search, table, ...): JSON scalars."""
 
     def close(self) -> None:
@@ -70,5 +75,5 @@ class Replica(VectorStore, Protocol):
         The first new entry must be ``applied_seq() + 1``, else StoreCorrupt: there is a gap.
         """
 
-    def applied_seq(self) -> int:
+    def applied_seq(self, *, timeout_ms: float | None = None) -> int:
         """The seq of the last entry applied: everything up to it is in the store."""

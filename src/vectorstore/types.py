@@ -28,7 +28,17 @@ from vectorstore.canonical import canonical_json
 from vectorstore.errors import InvalidInput
 from vectorstore.filters import Filter, check_filter
 
-__all__ = ["Answer", "Change", "Hit", "Metadata", "Metric", "Query", "Record", "Vector"]
+__all__ = [
+    "Answer",
+    "Change",
+    "Hit",
+    "Metadata",
+    "Metric",
+    "Query",
+    "Record",
+    "Vector",
+    "check_ms",
+]
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 Metadata: TypeAlias = Mapping[str, Any]
@@ -114,12 +124,8 @@ class Query:
             if type(value) is not int:
                 object.__setattr__(self, name, _whole(name, value))
         check_filter(self.filter)
-        for name in ("timeout_ms", "spent_ms"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, _REAL) and 0 <= value <= _MS_MAX):
-                raise InvalidInput(
-                    f"query: {name} must be a number of milliseconds, a day at most, not {value!r}"
-                )
+        check_ms("query: timeout_ms", self.timeout_ms)
+        check_ms("query: spent_ms", self.spent_ms)
         if self.label is not None:
             _check_label(self.label)
 
@@ -127,6 +133,12 @@ class Query:
 LABEL_CHARS_MAX = 100
 _REAL = (int, float, np.integer, np.floating)
 _MS_MAX = 86_400_000.0
+
+
+def check_ms(name: str, value: object) -> None:
+    """Refuse what is no length of time, in milliseconds, nor None."""
+    if value is not None and not (isinstance(value, _REAL) and 0 <= value <= _MS_MAX):
+        raise InvalidInput(f"{name} must be a number of milliseconds, a day at most, not {value!r}")
 
 
 def _whole(name: str, value: object) -> int:

@@ -398,6 +398,10 @@ class StoreConformance:
             lambda store: store.scan(after="\ud800"),
             lambda store: store.scan(after="nul\0"),
             lambda store: store.scan(limit=-1),
+            lambda store: store.get(["a"], timeout_ms="50"),
+            lambda store: store.scan(timeout_ms=float("nan")),
+            lambda store: store.count(timeout_ms=-1),
+            lambda store: store.describe(timeout_ms=float("inf")),
         ],
     )
     def test_a_mistake_of_the_caller_is_told_and_is_no_failure_of_the_store(
@@ -410,6 +414,16 @@ class StoreConformance:
                 call(store)
         assert len(store.search(query(k=np.int64(1))).hits) == 1
         assert store.count() == 2
+
+    def test_a_deadline_that_is_met_changes_nothing(self, store: VectorStore) -> None:
+        """Every read may bring one."""
+        store.upsert(records(5))
+        ms = 60_000.0
+        assert [row.id for row in store.get(["r001"], timeout_ms=ms)] == ["r001"]
+        assert [row.id for row in store.scan(limit=2, timeout_ms=ms)] == ["r000", "r001"]
+        assert store.count(timeout_ms=ms) == 5
+        assert store.count(Filter.of({"even": True}), timeout_ms=ms) == 3
+        assert store.describe(timeout_ms=ms).keys()
 
     def test_describe_gives_scalars(self, store: VectorStore) -> None:
         """What describe says can be written as JSON."""

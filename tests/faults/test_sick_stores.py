@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import psycopg
 import pytest
 from psycopg import conninfo
 
@@ -235,6 +237,87 @@ def test_a_deaf_second_store_holds_no_read_beyond_its_deadline(
     assert time.perf_counter() - started < 10.0
     proxy.switch("pass")
     proxy.cut()
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 700.0])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda router, ms: [record.id for record in router.get(["r7", "r3"], timeout_ms=ms)],
+        lambda router, ms: [record.id for record in router.scan(limit=3, timeout_ms=ms)],
+        lambda router, ms: router.count(timeout_ms=ms),
+        lambda router, ms: router.count(Filter.of({"even": True}), timeout_ms=ms),
+        lambda router, ms: router.describe(timeout_ms=ms)["phase"],
+    ],
+    ids=["get", "scan", "count", "count some", "describe"],
+)
+def test_a_deaf_primary_holds_no_read_beyond_its_deadline(
+    read: Callable[[Router, float | None], object],
+    timeout_ms: float | None,
+    router: Router,
+    proxy: TcpProxy,
+    settings: Settings,
+) -> None:
+    """Whatever is read has the deadline of a search, its own or the router's; then FAISS answers. Such a
+    store is left alone soon, as if searches had met it."""
+    with flipped(router, settings):
+        before = read(router, None)
+        proxy.switch("hang")
+        for _ in range(settings.router.breaker_failures):
+            started = time.perf_counter()
+            assert read(router, timeout_ms) == before
+            # One statement may take 30 s, and a read has three.
+            assert time.perf_counter() - started < 10.0
+        assert router._reads.breakers["postgresql"].is_open
+        proxy.switch("pass")
+        proxy.cut()
+
+
+def test_a_large_count_is_no_failure_of_the_primary(
+    router: Router, proxy: TcpProxy, settings: Settings, postgresql_dsn: str
+) -> None:
+    """One that takes longer than its caller allows is made by FAISS, and PostgreSQL, which answers
+    everything else, is not left alone for it. Who sets no deadline waits longer than for a search."""
+    table = settings.postgresql.table
+    allowed_ms = 1.2 * settings.gate.latency_budget_ms
+    longer_s = 1.5 * settings.router.timeout_ms / 1e3
+    with (
+        flipped(router, settings),
+        ThreadPoolExecutor(1) as thread,
+        psycopg.connect(postgresql_dsn) as other,
+    ):
+        # Whoever counts waits for this, and then finds a row less than FAISS has.
+        other.execute(f"DELETE FROM {table} WHERE id = 'r0'")
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        for _ in range(settings.router.breaker_failures):
+            assert router.count(timeout_ms=allowed_ms) == ROWS
+        counted = thread.submit(router.count)
+        until("a long count", lambda: waits(postgresql_dsn, table, longer_s))
+        other.commit()
+        assert counted.result(DEADLINE_S) == ROWS - 1
+        assert router.search(queries()[0]).store == "postgresql"
+
+
+def waits(dsn: str, table: str, seconds: float) -> bool:
+    """Whether somebody has waited so long for the table."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND NOT granted "
+            "AND clock_timestamp() - waitstart > make_interval(secs => %s)",
+            (table, seconds),
+        ).fetchone()
+    return row is not None and row[0] > 0
+
+
+@contextmanager
+def flipped(router: Router, settings: Settings) -> Iterator[None]:
+    """PostgreSQL answers, and without a mirror no change detector rolls that back."""
+    with closing(open_migration(settings)) as decide:
+        decide.routes.change(decide.routes.current(), who="test", why="test", mirror_rate=0.0)
+        decide.routes.ask(Request(Wanted.POSTGRESQL, "test", "test", force_reason="a test"))
+        until("the flip", lambda: router.route.phase is Phase.POSTGRESQL)
+        until("PostgreSQL", lambda: router.search(queries()[0]).store == "postgresql")
+        yield
 
 
 def test_a_read_that_waits_does_not_search_a_faiss_that_is_behind(router: Router) -> None:

@@ -127,6 +127,32 @@ def test_the_first_call_after_a_return_succeeds(
     assert proxied_store.search(query(timeout_ms=2000)).hits
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.get(["one"], timeout_ms=300.0),
+        lambda store: store.scan(timeout_ms=300.0),
+        lambda store: store.count(timeout_ms=300.0),
+        lambda store: store.count(Filter.of({"n": 1}), timeout_ms=300.0),
+        lambda store: store.describe(timeout_ms=300.0),
+        lambda store: store.applied_seq(timeout_ms=300.0),
+    ],
+    ids=["get", "scan", "count", "count some", "describe", "applied_seq"],
+)
+def test_every_read_may_bring_a_deadline(
+    proxied_store: PostgresStore,
+    postgres_proxy: TcpProxy,
+    read: Callable[[PostgresStore], object],
+) -> None:
+    """A server that says nothing is waited for until then, and not for as long as a statement may take."""
+    postgres_proxy.deaf = True
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        read(proxied_store)
+    assert time.monotonic() - started < proxied_store.settings.statement_timeout_ms / 1e3 / 3
+    postgres_proxy.deaf = False
+
+
 def test_connections_ended_by_the_server_are_replaced(
     postgres_store: OpenStore, postgresql_dsn: str
 ) -> None:

@@ -153,14 +153,16 @@ class PostgresqlDouble(PostgresStore):
     def search_many(self, queries: Sequence[Query]) -> list[Answer]:
         return [self.search(query) for query in queries]
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         rows = self._content().rows
         return [rows[one] for one in ids if one in rows]
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         return self._exact(self._content()).scan(after=after, limit=limit)
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         return self._exact(self._content()).count(filter)
 
     def repair(
@@ -185,7 +187,7 @@ class PostgresqlDouble(PostgresStore):
 
         return self.transact(repair)
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
         self._require()
         return {"store": "postgresql", "kind": "exact"}
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
 
 from tests.serve.running import DIMENSION, WRITE_TOKEN, Running, eventually
+from vectorstore.faiss.store import FaissStore
 
 VECTOR = [1.0] * DIMENSION
 HEADERS = {"authorization": f"Bearer {WRITE_TOKEN}"}
@@ -142,6 +145,39 @@ def test_a_deadline_is_passed_through(proxy: Running) -> None:
     assert kind(late) == "deadline-exceeded"
     assert late.headers["retry-after"] == "1"
     assert 0.1 < time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "body"),
+    [
+        ("get", "records/get", {"ids": []}),
+        ("count", "count", {}),
+        ("scan", "records", None),
+        ("describe", "info", None),
+    ],
+)
+def test_every_read_may_bring_a_deadline(
+    proxy: Running, asked: str, path: str, body: dict[str, object] | None
+) -> None:
+    """It reaches the store, less what the request waited; one that is no length of time is refused."""
+    seen: list[float | None] = []
+    original = getattr(FaissStore, asked)
+
+    def spied(store: FaissStore, *given: Any, **options: Any) -> Any:
+        seen.append(options.get("timeout_ms"))
+        return original(store, *given, **options)
+
+    def read(timeout_ms: float) -> int:
+        given = {"timeout_ms": timeout_ms}
+        if body is None:
+            return proxy.client.get(f"/v1/{path}", params=given).status_code
+        return proxy.client.post(f"/v1/{path}", json=body | given).status_code
+
+    with mock.patch.object(FaissStore, asked, spied):
+        assert read(5_000.0) == 200
+    # The proxy's own threads ask, too, and bring none.
+    assert [one for one in seen if one is not None and 4_000 < one < 5_000]
+    assert read(-1.0) == 422
 
 
 def test_too_many_at_a_time_are_told_to_come_back(guarded: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +63,49 @@ def test_a_proxy_that_stays_away_is_given_up(tmp_path: Path) -> None:
         RemoteStore("http://127.0.0.1:1", retry_ms=100)
 
 
-def test_a_deadline_is_kept_by_the_client_too() -> None:
-    """A proxy that says nothing at all ends the search soon after its deadline."""
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.search(Query(np.ones(8), timeout_ms=100)),
+        lambda store: store.get(["a"], timeout_ms=100),
+        lambda store: store.scan(timeout_ms=100),
+        lambda store: store.count(timeout_ms=100),
+        lambda store: store.describe(timeout_ms=100),
+    ],
+    ids=["search", "get", "scan", "count", "describe"],
+)
+def test_a_deadline_is_kept_by_the_client_too(read: Callable[[RemoteStore], object]) -> None:
+    """A proxy that says nothing at all ends a read soon after its deadline."""
     with Double() as server:
         store = RemoteStore(server.url)
         server.permanent_fault = "hang"
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            store.search(Query(np.ones(8), timeout_ms=100))
+            read(store)
         assert time.monotonic() - started < 3
+        store.close()
+
+
+def test_a_deadline_is_sent_along() -> None:
+    """The proxy hears of it: what it waits for, it waits no longer for than the caller does."""
+
+    class Holding(Double):
+        def respond(self, request):  # type: ignore[no-untyped-def]
+            status, answer = super().respond(request)
+            return status, {"records": [], "count": 0, **answer}
+
+    with Holding() as server:
+        store = RemoteStore(server.url)
+        store.get(["a"], timeout_ms=5_000.0)
+        store.count(timeout_ms=5_000.0)
+        sent = [one.body["timeout_ms"] for one in server.requests[-2:]]
+        store.scan(timeout_ms=5_000.0)
+        store.describe(timeout_ms=5_000.0)
+        sent += [float(one.query["timeout_ms"]) for one in server.requests[-2:]]
+        assert [one for one in sent if not 4_000 < one <= 5_000] == []
+        for read in (store.scan, store.describe):
+            read()
+            assert "timeout_ms" not in server.requests[-1].query
         store.close()
 
 

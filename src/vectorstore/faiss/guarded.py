@@ -14,6 +14,7 @@ from vectorstore.faiss.collection import Collection, Pending
 from vectorstore.faiss.compaction import changes_of, compacted
 from vectorstore.faiss.gate import Gate
 from vectorstore.filters import Filter
+from vectorstore.types import check_ms
 
 __all__ = ["APPLY_BLOCK", "Guarded"]
 
@@ -49,7 +50,8 @@ class Guarded:
         # Ids that were written since a rebuild began, if one is under way.
         self._changed: set[str] | None = None
 
-    def applied_seq(self) -> int:
+    def applied_seq(self, *, timeout_ms: float | None = None) -> int:
+        check_ms("timeout_ms", timeout_ms)
         # No need to enter: it changes last, once what it tells of is in place.
         self._usable()
         return self._seq

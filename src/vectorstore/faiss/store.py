@@ -18,7 +18,7 @@ from vectorstore.faiss.index import FLAT, IVF, IVF_TRAINING_ROWS, Rows2D, empty_
 from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.settings import NAME, described
 from vectorstore.filters import Filter, check_filter
-from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.types import Answer, Change, Metric, Query, Record, check_ms
 from vectorstore.validation import (
     check_batch,
     check_id,
@@ -122,8 +122,9 @@ class FaissStore(Guarded):
 
         return self._matching(allowed, nearest)
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         check_ids(ids)
+        check_ms("timeout_ms", timeout_ms)
 
         def found(collection: Collection) -> list[Record]:
             position = collection.rows.position
@@ -131,8 +132,11 @@ class FaissStore(Guarded):
 
         return self._read(found)
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         check_page(after, limit)
+        check_ms("timeout_ms", timeout_ms)
 
         def page(collection: Collection, ids: list[str]) -> list[Record]:
             position = collection.rows.position
@@ -162,8 +166,9 @@ class FaissStore(Guarded):
 
         return self._read(found)
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         check_filter(filter)
+        check_ms("timeout_ms", timeout_ms)
         return self._matching(
             filter, lambda collection, only: len(collection.rows.live if only is None else only)
         )
@@ -188,7 +193,8 @@ class FaissStore(Guarded):
             )
         )
 
-    def describe(self) -> Mapping[str, Any]:
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
+        check_ms("timeout_ms", timeout_ms)
         tombstones, breadth = self._read(
             lambda collection: (collection.rows.tombstones, collection.index.breadth)
         )

@@ -24,7 +24,7 @@ _INDEX = """
 """
 
 
-def describe(store: PostgresStore) -> Mapping[str, Any]:
+def describe(store: PostgresStore, *, timeout_ms: float | None) -> Mapping[str, Any]:
     """JSON scalars, read from the server: versions, table, index and search settings."""
     settings, facts = store.settings, store.facts
 
@@ -63,7 +63,7 @@ def describe(store: PostgresStore) -> Mapping[str, Any]:
             **index,
         }
 
-    return store.read(look)
+    return store.read(look, timeout_ms=timeout_ms)
 
 
 def _shown(connection: BoundedConnection, name: str) -> str | None:

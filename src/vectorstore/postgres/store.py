@@ -33,7 +33,7 @@ from vectorstore.postgres.schema import Names, ServerFacts, prepare_schema
 from vectorstore.postgres.search import VectorSearch
 from vectorstore.postgres.session import pending_settings, send_settings, start_session
 from vectorstore.postgres.settings import PostgresSettings
-from vectorstore.types import Answer, Change, Metric, Query, Record
+from vectorstore.types import Answer, Change, Metric, Query, Record, check_ms
 from vectorstore.validation import (
     check_batch,
     check_id,
@@ -130,26 +130,33 @@ class PostgresStore:
         check_batch(ids)
         return self._write_own([(check_id(record_id), None) for record_id in ids])
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         check_ids(ids)
-        rows = self._rows(self._queries.get, (possible_ids(ids),))
+        check_ms("timeout_ms", timeout_ms)
+        rows = self._rows(self._queries.get, (possible_ids(ids),), timeout_ms)
         found = {row[0]: Record(*row) for row in rows}
         return [found[record_id] for record_id in ids if record_id in found]
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         check_page(after, limit)
+        check_ms("timeout_ms", timeout_ms)
         parameters = (after, min(int(limit), _BIGINT_MAX))
-        return [Record(*row) for row in self._rows(self._queries.scan, parameters)]
+        rows = self._rows(self._queries.scan, parameters, timeout_ms)
+        return [Record(*row) for row in rows]
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         check_filter(filter)
+        check_ms("timeout_ms", timeout_ms)
         clauses = filter_parameters(filter)
-        rows = self._rows(self._queries.count(len(clauses)), clause_values(clauses))
+        text = self._queries.count(len(clauses))
+        rows = self._rows(text, clause_values(clauses), timeout_ms)
         return int(rows[0][0])
 
-    def applied_seq(self) -> int:
+    def applied_seq(self, *, timeout_ms: float | None = None) -> int:
         """What the table has applied; StoreUnavailable while it is being loaded, half full."""
-        cursor = self.cursor()
+        cursor = self.cursor(timeout_ms=timeout_ms)
         if cursor.state == "loading":
             raise StoreUnavailable(f"table {self.settings.table} is being loaded")
         return cursor.seq
@@ -279,8 +286,9 @@ class PostgresStore:
         """End the following for good: from now on the table takes plain writes."""
         return self._change_state("following", "final")
 
-    def describe(self) -> Mapping[str, Any]:
-        return describe(self)
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
+        check_ms("timeout_ms", timeout_ms)
+        return describe(self, timeout_ms=timeout_ms)
 
     def pool_statistics(self) -> Mapping[str, int]:
         """How the pool of this process stands; see :meth:`Pool.statistics`."""

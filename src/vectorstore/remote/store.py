@@ -24,7 +24,7 @@ from vectorstore.errors import (
 )
 from vectorstore.filters import Filter, check_filter
 from vectorstore.remote import wire
-from vectorstore.types import Answer, Metric, Query, Record
+from vectorstore.types import Answer, Metric, Query, Record, check_ms
 from vectorstore.validation import (
     check_batch,
     check_id,
@@ -48,6 +48,8 @@ SCAN_PAGE_MAX = 1_000
 PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 1.0
 # What the network may add to a deadline that the proxy keeps.
 MARGIN_MS = 500.0
+# The shortest deadline that the proxy takes.
+TIMEOUT_MS_MIN = 1.0
 # The proxy did not take these on: the same call may be made again.
 RETRIED = frozenset({429, 503})
 PROBLEMS: Mapping[str, type[VectorStoreError]] = {
@@ -154,19 +156,30 @@ class RemoteStore:
         }
         return int(self._call("POST", "records/delete", body)["seq"])
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         check_ids(ids)
-        wanted = {"ids": possible_ids(ids), "vectors": True}
-        found = self._call("POST", "records/get", wanted)
+        check_ms("timeout_ms", timeout_ms)
+        wanted = {"ids": possible_ids(ids), "vectors": True, "timeout_ms": timeout_ms}
+        found = self._call("POST", "records/get", wanted, timeout_ms=timeout_ms)
         return [wire.record_from_wire(record) for record in found["records"]]
 
-    def scan(self, *, after: str = "", limit: int = 1000) -> list[Record]:
+    def scan(
+        self, *, after: str = "", limit: int = 1000, timeout_ms: float | None = None
+    ) -> list[Record]:
         check_page(after, limit)
+        check_ms("timeout_ms", timeout_ms)
+        started = time.monotonic()
         records: list[Record] = []
+        left_ms: float | None = None
         while len(records) < limit:
             page = min(SCAN_PAGE_MAX, limit - len(records))
+            if timeout_ms is not None:
+                left_ms = max(TIMEOUT_MS_MIN, timeout_ms - (time.monotonic() - started) * 1e3)
             found = self._call(
-                "GET", "records", params={"after": after, "limit": page, "vectors": True}
+                "GET",
+                "records",
+                params={"after": after, "limit": page, "vectors": True, **_deadline(left_ms)},
+                timeout_ms=left_ms,
             )["records"]
             records += [wire.record_from_wire(record) for record in found]
             if len(found) < page:
@@ -174,12 +187,16 @@ class RemoteStore:
             after = records[-1].id
         return records
 
-    def count(self, filter: Filter | None = None) -> int:
+    def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         check_filter(filter)
-        return int(self._call("POST", "count", {"filter": wire.filter_to_wire(filter)})["count"])
+        check_ms("timeout_ms", timeout_ms)
+        wanted = {"filter": wire.filter_to_wire(filter), "timeout_ms": timeout_ms}
+        return int(self._call("POST", "count", wanted, timeout_ms=timeout_ms)["count"])
 
-    def describe(self) -> Mapping[str, Any]:
-        described: Mapping[str, Any] = self._call("GET", "info")["describe"]
+    def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
+        check_ms("timeout_ms", timeout_ms)
+        found = self._call("GET", "info", params=_deadline(timeout_ms), timeout_ms=timeout_ms)
+        described: Mapping[str, Any] = found["describe"]
         return described
 
     def close(self) -> None:
@@ -252,6 +269,11 @@ class RemoteStore:
             # Clients that failed together must not come back together.
             time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             pause_s = min(pause_s * 2, PAUSE_S_MAX)
+
+
+def _deadline(timeout_ms: float | None) -> dict[str, float]:
+    """A deadline as it stands in a query string, which cannot say "none"."""
+    return {} if timeout_ms is None else {"timeout_ms": timeout_ms}
 
 
 def _retry_after_s(response: httpx.Response) -> float:
