@@ -9,7 +9,7 @@ from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.session import pending_settings, send_settings
 
 if TYPE_CHECKING:
-    from vectorstore.postgres.store import PostgresStore
+    from vectorstore.postgres.readable import ReadableTable
 
 __all__ = ["describe"]
 
@@ -24,7 +24,7 @@ _INDEX = """
 """
 
 
-def describe(store: PostgresStore, *, timeout_ms: float | None) -> Mapping[str, Any]:
+def describe(store: ReadableTable, *, timeout_ms: float | None) -> Mapping[str, Any]:
     """JSON scalars, read from the server: versions, table, index and search settings."""
     settings, facts = store.settings, store.facts
 
