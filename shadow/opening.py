@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from shadow.backups.switch import enter
 from shadow.config import Settings
@@ -20,6 +20,7 @@ from shadow.evidence import EvidenceBook
 from shadow.evidence_view import Era, Verification
 from shadow.intake import begin, elsewhere
 from shadow.lag import LagClock
+from shadow.linking import open_link
 from shadow.process_lock import process_lock
 from shadow.routes import RouteBook
 from shadow.verdict import VerdictDesk
@@ -31,13 +32,8 @@ from shadow.writes.snapshots import SnapshotKeeper
 from vectorstore.errors import ConfigurationError, StoreCorrupt
 from vectorstore.types import Metric
 
-if TYPE_CHECKING:
-    from vectorstore.postgres.embedded import EmbeddedServer
-    from vectorstore.postgres.store import PostgresStore
+__all__ = ["Migration", "open_migration", "who"]
 
-__all__ = ["EMBEDDED", "Migration", "open_link", "open_migration", "who"]
-
-EMBEDDED = "embedded"
 HEAD_AGE_SHARE = 0.25
 
 log = EventLog()
@@ -189,12 +185,6 @@ def open_migration(
     )
 
 
-def open_link(settings: Settings, dimension: int, metric: Metric) -> PostgresqlLink:
-    """PostgreSQL alone, for what works on a state directory that no router has open."""
-    directory = settings.state_directory.absolute()
-    return PostgresqlLink(_PostgresqlOpener(settings, directory, dimension, metric))
-
-
 def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -252,52 +242,3 @@ def _check_path(
 
 def _log_note(note: str) -> None:
     log.info("intake", note=note)
-
-
-class _PostgresqlOpener:
-    """Opens the PostgreSQL store of these settings, and runs the packaged server if they say so."""
-
-    def __init__(self, settings: Settings, directory: Path, dimension: int, metric: Metric) -> None:
-        self._settings = settings
-        self._directory = directory
-        self._dimension = dimension
-        self._metric = metric
-        self._server: EmbeddedServer | None = None
-
-    def open(self) -> PostgresStore:
-        from vectorstore.postgres.settings import PostgresSettings
-        from vectorstore.postgres.store import PostgresStore
-
-        section = self._settings.postgresql
-        return PostgresStore.open(
-            PostgresSettings(
-                dsn=self._dsn(),
-                dimension=self._dimension,
-                metric=self._metric,
-                table=section.table,
-                pool_size_max=section.pool_size_max,
-                connect_timeout_ms=round(section.connect_timeout_ms),
-                ef_search=section.ef_search,
-                iterative_scan=section.iterative_scan,
-                exact_rows_max=section.exact_rows_max,
-                index_type=section.index_type,
-                rerank_factor=section.rerank_factor,
-                hnsw_m=section.hnsw_m,
-                hnsw_ef_construction=section.hnsw_ef_construction,
-                maintenance_work_mem=section.maintenance_work_mem,
-            )
-        )
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.stop()
-
-    def _dsn(self) -> str:
-        dsn = self._settings.postgresql.dsn.get_secret_value()
-        if dsn != EMBEDDED:
-            return dsn
-        from vectorstore.postgres.embedded import EmbeddedServer
-
-        if self._server is None:
-            self._server = EmbeddedServer(self._directory / "postgresql")
-        return self._server.start()

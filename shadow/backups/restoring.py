@@ -24,7 +24,7 @@ from shadow.backups.switch import aside_of, complete_switch, enter_alone, switch
 from shadow.backups.taking import JOURNAL_NAME, ROWS_NAME, SNAPSHOTS_NAME
 from shadow.config import Settings
 from shadow.events import EventLog
-from shadow.opening import open_link
+from shadow.linking import open_link
 from shadow.routes import RouteBook
 from shadow.writes.backfill import POSTGRESQL_CURSOR
 from shadow.writes.journal import Journal

@@ -101,7 +101,7 @@ class DoubleServer:
         """Let new processes and backfills find this server."""
         with ExitStack() as stack:
             stack.enter_context(
-                mock.patch("shadow.opening._PostgresqlOpener", lambda *_, **__: self)
+                mock.patch("shadow.linking._PostgresqlOpener", lambda *_, **__: self)
             )
             for module, name, double in _SEAMS:
                 original = getattr(module, name)
