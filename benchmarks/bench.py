@@ -80,7 +80,7 @@ class Bench:
 
         Nearness is worked out here from the data, not taken from the store's word for it.
         """
-        exact = self._exact(data, k, queries)
+        exact = self._exact(data, k)
         total = 0.0
         for number in range(queries):
             query = data.query(number, k)
@@ -90,10 +90,10 @@ class Bench:
         return total / queries
 
     @lru_cache(maxsize=8)  # noqa: B019 - a run has one bench, and ends with it
-    def _exact(self, data: Dataset, k: int, queries: int) -> list[float]:
+    def _exact(self, data: Dataset, k: int) -> list[float]:
         """The k-th best score of each query."""
         floors = []
-        for number, ids in enumerate(data.nearest(k, queries)):
+        for number, ids in enumerate(data.nearest(k)):
             row = int(ids[-1].rsplit("-", 1)[1])
             vector = data.vectors[row].astype(np.float64)
             floors.append(float(vector @ data.queries[number].astype(np.float64)))

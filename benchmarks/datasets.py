@@ -29,7 +29,7 @@ import numpy.typing as npt
 from vectorstore.errors import ConfigurationError
 from vectorstore.types import Query, Record
 
-__all__ = ["SEED_ROWS", "Dataset", "Seeds", "dataset", "seeds"]
+__all__ = ["QUERIES", "SEED_ROWS", "Dataset", "Seeds", "dataset", "seeds"]
 
 SEED_ROWS = 382
 SEED_DIMENSION = 384
