@@ -59,8 +59,9 @@ def begin(
         )
     else:
         raise ConfigurationError(
-            "there is no FAISS index yet: set faiss.path (SHADOW_FAISS__PATH) to the index to migrate, "
-            "or faiss.dimension to start an empty one"
+            "there is no FAISS index yet: set faiss.path to the index to migrate, or faiss.dimension to "
+            "start an empty one; in config/shadow.toml below the working directory, in the file of "
+            "--config, or as SHADOW_FAISS__PATH in the environment"
         )
     journal.bind(store.dimension, store.metric)
     snapshots.make(store)
