@@ -23,9 +23,12 @@ __all__ = ["Settings"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+# As much as the gate takes: beyond a half, a Pass would be wrong more often than not.
+Alpha = Annotated[float, Field(gt=0.0, le=0.5)]
 Milliseconds = Annotated[float, Field(gt=0.0, le=3_600_000.0)]
 # A hundred years: for ever, and a number that can still be reckoned with.
-Seconds = Annotated[float, Field(ge=0.0, le=3_153_600_000.0)]
+SECONDS_MAX = 3_153_600_000.0
+Seconds = Annotated[float, Field(ge=0.0, le=SECONDS_MAX)]
 
 
 class Section(BaseModel):
@@ -226,10 +229,10 @@ class GateSettings(Section):
         examples=["filtered", "k<=10"],
         description="Shares of the traffic that must pass by themselves: filtered, unfiltered, k<=10, label:NAME.",
     )
-    alpha_ready: OpenShare = Field(
+    alpha_ready: Alpha = Field(
         0.05, description="Chance of a wrong Pass that an operator accepts."
     )
-    alpha_automatic: OpenShare = Field(
+    alpha_automatic: Alpha = Field(
         0.01, description="Chance of a wrong Pass that an automatic flip accepts."
     )
     distinct_queries_min: int = Field(
@@ -238,10 +241,10 @@ class GateSettings(Section):
     duration_s_min: Seconds = Field(
         86_400.0, description="Time over which evidence must have been gathered, s."
     )
-    drops_share_max: Share = Field(
+    drops_share_max: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of sampled queries that may be dropped."
     )
-    verify_age_s_max: Seconds = Field(
+    verify_age_s_max: Annotated[float, Field(gt=0.0, le=SECONDS_MAX)] = Field(
         86_400.0, description="Age at which a clean verify no longer counts, s."
     )
     verify_every_s: Seconds = Field(

@@ -24,6 +24,11 @@ from vectorstore.errors import ConfigurationError
         ("[mirror]\ncpu_share_max = 0", r"'mirror\.cpu_share_max' .*greater than 0"),
         ("[gate]\nduration_s_min = inf", r"'gate\.duration_s_min' .*less than"),
         ("[gate]\nverify_every_s = nan", r"'gate\.verify_every_s' "),
+        # What the gate itself refuses would fail every look at it, a rollback included.
+        ("[gate]\nalpha_ready = 0.6", r"'gate\.alpha_ready' .*equal to 0\.5"),
+        ("[gate]\nalpha_automatic = 0.6", r"'gate\.alpha_automatic' .*equal to 0\.5"),
+        ("[gate]\ndrops_share_max = 1", r"'gate\.drops_share_max' .*less than 1"),
+        ("[gate]\nverify_age_s_max = 0", r"'gate\.verify_age_s_max' .*greater than 0"),
         ("[router]\ntimeout_ms = true", r"'router\.timeout_ms' .*true switches nothing here"),
         ('[gate]\nstrata = ["sometimes"]', r"'gate\.strata' .*: the stratum 'sometimes'"),
         ('state_directory = ""', "'state_directory' .*is empty: give a folder"),
