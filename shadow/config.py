@@ -229,9 +229,7 @@ class GateSettings(Section):
         examples=["filtered", "k<=10"],
         description="Shares of the traffic that must pass by themselves: filtered, unfiltered, k<=10, label:NAME.",
     )
-    alpha_ready: Alpha = Field(
-        0.05, description="Chance of a wrong Pass that an operator accepts."
-    )
+    alpha_ready: Alpha = Field(0.05, description="Chance of a wrong Pass that an operator accepts.")
     alpha_automatic: Alpha = Field(
         0.01, description="Chance of a wrong Pass that an automatic flip accepts."
     )

@@ -28,7 +28,7 @@ from shadow.exact_scans import Allowance, ExactScans, Stores, scored
 from shadow.observation import Observation
 from shadow.writes.journal import Journal
 from vectorstore.errors import DeadlineExceeded
-from vectorstore.types import Answer, Hit, Metric
+from vectorstore.types import Answer, Hit, Metric, Query
 
 __all__ = ["UNJUDGED", "WRONG_SCORES", "QueryJudge"]
 
@@ -38,15 +38,16 @@ WRONG_SCORES = "wrong_scores"
 # Rounding of float32 sums of some thousand terms stays well below this; a wrong operator does not.
 SCORE_TOLERANCE = 1e-4
 ADJUDICATIONS_PER_S_MAX = 5.0
-# Of their own, so that whether a query is audited never depends on how others came out.
+# Of their own, so that whether a query is audited or watched never depends on how others came out.
 AUDITS_PER_S_MAX = 5.0
 
 
 class QueryJudge:
     """Judges observations. ``draw``: uniform on [0, 1), anew for each query; decides on audits.
 
-    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries. ``asking``: the
-    process that asks PostgreSQL for a busy mirror.
+    ``adjudications_per_s_max``: a budget for the exact scans of divergent queries, and another one for
+    the queries whose recall the change detector is told after the flip. ``asking``: the process that asks
+    PostgreSQL for a busy mirror.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class QueryJudge:
         self._strata = declared(gate.strata)
         self._adjudications = Allowance(adjudications_per_s_max)
         self._audits = Allowance(max(adjudications_per_s_max, AUDITS_PER_S_MAX))
+        self._watches = Allowance(adjudications_per_s_max)
         self._draw = draw
 
     def judge_batch(self, batch: Sequence[Observation]) -> Iterator[Observed]:
@@ -88,15 +90,20 @@ class QueryJudge:
         if seen.hits is None:
             return self._failed_primary(seen, judged)
         audited = self._draw() < self._mirror.audit_rate and self._audits.take()
+        watching = judged == FAISS and self._watches.take()
         if asked is None:
             asked = self._asker.ask(judged, seen.query)
+        ours = Answer(list(seen.hits), seen.answered_by, seen.applied_seq)
         shadow: Answer | None = None
+        reverse: Comparison | None = None
         wrong_scores = False
         latency_ms = math.inf
         if isinstance(asked.outcome, Answer):
             try:
                 # Comparing may look rows up, so a store may fail here too.
-                comparison = self._compare(seen, asked.outcome)
+                comparison = self._compare(seen.query, ours, asked.outcome)
+                if watching:
+                    reverse = self._compare(seen.query, asked.outcome, ours)
                 wrong_scores = self._scores_differ(seen, asked.outcome)
                 shadow, latency_ms = asked.outcome, asked.latency_ms
             except Exception as error:  # noqa: BLE001 - as if the search had failed
@@ -105,10 +112,12 @@ class QueryJudge:
             comparison = missed(seen.query.k, _cause(asked.outcome))
         return self._observed(
             seen,
+            ours,
             shadow,
             judged,
             comparison,
             latency_ms,
+            reverse=reverse,
             audited=audited,
             wrong_scores=wrong_scores,
             # There is nothing to see in a query that was not asked, and an outage has thousands: they
@@ -116,27 +125,30 @@ class QueryJudge:
             listed=not asked.left_alone,
         )
 
-    def _compare(self, seen: Observation, shadow: Answer) -> Comparison:
-        hits = seen.hits or ()
-        struck = self._scans.struck(seen.applied_seq, shadow.applied_seq)
-        same = not struck and [hit.id for hit in hits] == [hit.id for hit in shadow.hits]
+    def _compare(self, query: Query, reference: Answer, other: Answer) -> Comparison:
+        struck = self._scans.struck(reference.applied_seq, other.applied_seq)
+        same = not struck and [hit.id for hit in reference.hits] == [hit.id for hit in other.hits]
         return compare(
-            scored(hits),
-            scored(shadow.hits),
-            k=seen.query.k,
-            tolerance=0.0 if same else self._scans.tolerance(seen.query, hits, seen.answered_by),
-            live=lambda record_id: bool(self._stores.by_name(seen.answered_by).get([record_id])),
+            scored(reference.hits),
+            scored(other.hits),
+            k=query.k,
+            tolerance=0.0
+            if same
+            else self._scans.tolerance(query, reference.hits, reference.store),
+            live=lambda record_id: bool(self._stores.by_name(reference.store).get([record_id])),
             struck=struck,
         )
 
     def _observed(
         self,
         seen: Observation,
+        ours: Answer,
         shadow: Answer | None,
         judged: str,
         comparison: Comparison,
         latency_ms: float,
         *,
+        reverse: Comparison | None,
         audited: bool,
         wrong_scores: bool,
         listed: bool,
@@ -150,14 +162,16 @@ class QueryJudge:
             **self._in_time(seen, latency_ms),
         }
         exact: dict[tuple[str, str], float] = {}
-        primary_recall = 1.0
+        found: Adjudication | None = None
         if shadow is None:
             causes[str(comparison.cause)] = comparison.expected
             if audited:
                 exact[judged, AUDIT_RECALL] = 0.0
         else:
             divergent = recall < 1.0 and not wrong_scores
-            found = self._against_exact(seen, shadow, divergent=divergent, audited=audited)
+            doubted = audited or (reverse is not None and reverse.recall < 1.0)
+            if doubted or (divergent and self._adjudications.take()):
+                found = self._scans.judged(seen.query, ours, shadow)
             if wrong_scores:
                 causes[WRONG_SCORES] = max(comparison.expected, 1)
             elif divergent and found is None:
@@ -168,13 +182,10 @@ class QueryJudge:
                     exact |= _recalls(EXACT_RECALL, seen.answered_by, judged, found)
                 if audited:
                     exact |= _recalls(AUDIT_RECALL, seen.answered_by, judged, found)
-                if found.primary_recall is not None:
-                    primary_recall = found.primary_recall
         watched = {name: value for name, value in figures.items() if name != "top1"}
         if judged == FAISS:
-            watched = {"recall": primary_recall, "success": 1.0} | self._in_time(
-                seen, seen.latency_ms
-            )
+            watched = {"success": 1.0, **self._in_time(seen, seen.latency_ms)}
+            watched |= _own_recall(reverse, found)
         return Observed(
             judged=judged,
             figures=figures,
@@ -232,14 +243,6 @@ class QueryJudge:
                 return True
         return False
 
-    def _against_exact(
-        self, seen: Observation, shadow: Answer, *, divergent: bool, audited: bool
-    ) -> Adjudication | None:
-        if not audited and not (divergent and self._adjudications.take()):
-            return None
-        ours = Answer(list(seen.hits or ()), seen.answered_by, seen.applied_seq)
-        return self._scans.judged(seen.query, ours, shadow)
-
 
 def _is_for_postgresql(seen: Observation) -> bool:
     return seen.hits is not None and seen.judged == POSTGRESQL
@@ -254,6 +257,21 @@ def _recalls(
 ) -> dict[tuple[str, str], float]:
     both = {(primary, figure): found.primary_recall, (shadow, figure): found.shadow_recall}
     return {key: recall for key, recall in both.items() if recall is not None}
+
+
+def _own_recall(reverse: Comparison | None, found: Adjudication | None) -> dict[str, float]:
+    """PostgreSQL's recall where it answered, for the change detector; nothing where nobody can tell.
+
+    ``reverse``: its answer held against FAISS's, as before the flip. Where it seems to lack something the
+    exact answer has the last word: a fault of FAISS is no reason to go back to it.
+    """
+    if reverse is None:
+        return {}
+    if reverse.recall == 1.0:
+        return {"recall": 1.0}
+    if found is None or found.primary_recall is None:
+        return {}
+    return {"recall": max(reverse.recall, found.primary_recall)}
 
 
 def _latencies(seen: Observation, judged: str, latency_ms: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shadow.config import GateSettings, MirrorSettings
-from shadow.core.phases import FAISS, Phase, Route
+from shadow.core.phases import Phase, Route
 from shadow.evidence import EvidenceBook, Observed
 from shadow.exact_scans import ExactStore, Stores
 from shadow.judging import QueryJudge
@@ -28,6 +28,7 @@ __all__ = ["DIMENSION", "SHADOW_ROUTE", "Forgetful", "Pair", "cluster_records", 
 
 DIMENSION = 32
 SHADOW_ROUTE = Route(1, Phase.SHADOW, 0.0, 1.0, 0, None)
+FLIPPED_ROUTE = Route(2, Phase.POSTGRESQL, 0.0, 1.0, 0, None)
 WATCHED = {"recall": 0.95, "success": 0.95, "latency": 0.95}
 
 
@@ -85,7 +86,7 @@ class Pair:
                 store.apply(self.journal.read(store.applied_seq(), 10_000))
 
     def judge(self, **options: Any) -> QueryJudge:
-        """A judge as the mirror has it, without a limit on exact scans."""
+        """A judge as the mirror has it; without a limit on exact scans, unless one is given."""
         stores: dict[str, Callable[[], ExactStore]] = {
             "faiss": lambda: self.faiss,
             "postgresql": lambda: self.postgresql,
@@ -96,16 +97,16 @@ class Pair:
             metric=Metric.COSINE,
             mirror=self.mirror,
             gate=self.gate,
-            adjudications_per_s_max=math.inf,
             draw=self.draw,
-            **options,
+            **{"adjudications_per_s_max": math.inf, **options},
         )
 
-    def observe(self, query: Query) -> Observation:
-        """What a reader of FAISS leaves for the mirror."""
-        answer = self.faiss.search(query)
+    def observe(self, query: Query, *, flipped: bool = False) -> Observation:
+        """What a reader of FAISS, or of PostgreSQL after the flip, leaves for the mirror."""
+        route, store = (FLIPPED_ROUTE, self.postgresql) if flipped else (SHADOW_ROUTE, self.faiss)
+        answer = store.search(query)
         return Observation(
-            SHADOW_ROUTE, query, FAISS, tuple(answer.hits), 0.05, answer.applied_seq, time.time()
+            route, query, answer.store, tuple(answer.hits), 0.05, answer.applied_seq, time.time()
         )
 
     def era(self, settings: Mapping[str, Any] | None = None) -> int:

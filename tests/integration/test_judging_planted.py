@@ -254,6 +254,65 @@ def test_the_audit_is_drawn_before_results_are_known(planted: Planted) -> None:
     assert audited == [True, False] * 10
 
 
+def test_after_the_flip_what_was_not_judged_is_not_watched_as_right(planted: Planted) -> None:
+    """PostgreSQL misses a row of every query, and the budget is spent after a few of them: the change
+    detector is told of those few, and of no query that nobody held against the exact answer."""
+    for cluster in range(60):
+        planted.plant(cluster, "ann_miss")
+    judge = planted.pair.judge(adjudications_per_s_max=4.0)
+    seen = [
+        judge.judge(planted.pair.observe(planted.query(cluster), flipped=True))
+        for cluster in range(60)
+    ]
+    watched = [one.watched["recall"] for one in seen if "recall" in one.watched]
+    assert len(watched) >= 4
+    assert set(watched) == {0.9}
+    assert all(one.watched["success"] == 1.0 for one in seen)
+
+
+def test_after_the_flip_it_is_drawn_before_the_result_whose_recall_is_watched(
+    planted: Planted,
+) -> None:
+    """What agrees is cheap to judge and what diverges is not: all the same, both are watched in the
+    shares in which they come."""
+    for cluster in range(0, 60, 2):
+        planted.plant(cluster, "ann_miss")
+    judge = planted.pair.judge(adjudications_per_s_max=8.0)
+    seen = [
+        judge.judge(planted.pair.observe(planted.query(cluster), flipped=True))
+        for cluster in range(60)
+    ]
+    assert [one.watched.get("recall") for one in seen[:8]] == [0.9, 1.0] * 4
+    left_out = [cluster for cluster, one in enumerate(seen) if "recall" not in one.watched]
+    assert {cluster % 2 for cluster in left_out} == {0, 1}
+
+
+def test_after_the_flip_a_fault_of_faiss_is_not_watched_as_one_of_postgresql(
+    planted: Planted,
+) -> None:
+    """Each kind by itself: only what PostgreSQL holds and did not find speaks against it."""
+    expected = {"none": 1.0, "ann_miss": 0.9, "primary_miss": 1.0, "row_extra": 1.0}
+    for cluster, kind in enumerate(expected):
+        planted.plant(cluster, kind)
+    judge = planted.pair.judge()
+    for cluster, (kind, recall) in enumerate(expected.items()):
+        seen = judge.judge(planted.pair.observe(planted.query(cluster), flipped=True))
+        assert (kind, seen.watched["recall"]) == (kind, recall)
+
+
+def test_after_the_flip_a_fall_of_recall_raises_the_alarm(planted: Planted) -> None:
+    """PostgreSQL begins to miss a tenth: FAISS lists all that PostgreSQL does and more, which is no miss
+    of FAISS's and is one of PostgreSQL's."""
+    judge, pair = planted.pair.judge(), planted.pair
+    for cluster in range(40):
+        pair.record([judge.judge(pair.observe(planted.query(cluster), flipped=True))])
+    assert pair.book.alarm(pair.era()) is None
+    for cluster in range(40):
+        planted.plant(cluster, "ann_miss")
+        pair.record([judge.judge(pair.observe(planted.query(cluster), flipped=True))])
+    assert pair.book.alarm(pair.era()) == "recall"
+
+
 def test_a_query_counts_in_every_declared_stratum_that_it_belongs_to(planted: Planted) -> None:
     """Filter, k and label decide; all traffic is counted besides."""
     planted.pair.gate = planted.pair.gate.model_copy(
