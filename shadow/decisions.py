@@ -137,8 +137,7 @@ def finalize(
     """End the migration; the folder that holds the FAISS files from now on."""
     from shadow.finalize import finalize as run
 
-    _expected(migration, expected_version)
-    return run(migration, who=who, why=why)
+    return run(migration, who=who, why=why, expected=_expected(migration, expected_version))
 
 
 def _expected(migration: Migration, version: int | None) -> Route:

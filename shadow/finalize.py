@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from shadow.core.phases import Phase
+from shadow.core.phases import Phase, Route
 from shadow.errors import CutoverRefused, PoisonEntry
 from shadow.opening import Migration
 from shadow.process_lock import process_lock
@@ -25,13 +25,14 @@ __all__ = ["FINALIZED", "complete", "finalize", "is_open"]
 FINALIZED = "finalized"
 
 
-def finalize(migration: Migration, *, who: str, why: str) -> Path:
+def finalize(migration: Migration, *, who: str, why: str, expected: Route | None = None) -> Path:
     """End the migration and return the folder that holds the FAISS files from now on.
 
-    Refused unless PostgreSQL answers, is level, and a clean verify is recent. There is no way back by
-    ``rollback`` after this; ``restore`` goes back to a backup.
+    Refused unless PostgreSQL answers, is level, and a clean verify is recent; RouteConflict if the route
+    (``expected``, or the one in force at the call) is another one when the journal is sealed, as after a
+    rollback. There is no way back by ``rollback`` after this; ``restore`` goes back to a backup.
     """
-    route = migration.routes.current()
+    route = expected or migration.routes.current()
     if route.phase is not Phase.POSTGRESQL or route.rehearsing_until is not None:
         raise CutoverRefused(
             f"the phase is {route.phase.value}: only a migration that PostgreSQL answers for can be "
@@ -44,8 +45,7 @@ def finalize(migration: Migration, *, who: str, why: str) -> Path:
         raise CutoverRefused("there is no recent clean verify: run `shadow verify` first")
     if (behind := migration.desk.behind()) is not None:
         raise CutoverRefused(f"{behind}: wait until it is level")
-    migration.routes.note(who=who, what="began to finalize", why=why)
-    migration.journal.seal()
+    migration.routes.seal(route, who=who, why=why)
     archive = complete(migration, who=who, why=why)
     if archive is None:
         raise StoreUnavailable(

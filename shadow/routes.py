@@ -126,6 +126,16 @@ class RouteBook:
             self._note(connection, who, _words(now, route), why, evidence or {})
         return route
 
+    def seal(self, expected: Route, *, who: str, why: str) -> None:
+        """Seal the journal if the route is still ``expected``: a finalize begins, which nobody takes back.
+
+        RouteConflict, with nothing sealed, if somebody changed it.
+        """
+        with self._transaction() as connection:
+            _check_version(_current(connection), expected.version)
+            self._journal.seal_in(connection)
+            self._note(connection, who, "began to finalize", why, {})
+
     def request(self) -> Request:
         """What is wanted: the latest request; FAISS if there was none."""
         with self._lock:

@@ -8,6 +8,7 @@ of them committed the others can read at once. What cannot be held by every stor
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -172,11 +173,13 @@ class Journal(JournalView):
             if low >= limit and forgotten < TRUNCATE_ENTRIES_MAX:
                 return deleted
 
-    def seal(self) -> int:
-        """Take no more entries, for good (finalize); the head. Appends raise JournalSealed."""
-        with self._file.writing() as connection:
-            connection.execute("UPDATE state SET sealed = 1")
-            return self.head_in(connection)
+    @staticmethod
+    def seal_in(connection: sqlite3.Connection) -> None:
+        """Take no more entries, for good (finalize): appends raise JournalSealed.
+
+        In a transaction of the caller's on :attr:`path`, which decides on something else besides.
+        """
+        connection.execute("UPDATE state SET sealed = 1")
 
     def unseal(self) -> None:
         """Take entries again: a finalize did not get through."""

@@ -11,8 +11,10 @@ from unittest import mock
 import pytest
 
 from shadow.core.phases import Phase
-from shadow.errors import CutoverRefused, JournalSealed
+from shadow.errors import CutoverRefused, JournalSealed, RouteConflict
 from shadow.finalize import finalize, is_open
+from shadow.routes import RouteBook
+from shadow.verdict import VerdictDesk
 from shadow.writes.repair import repair
 from tests.plugins.killing import Killing, Point
 from tests.plugins.migrations import SmallMigration, record, until
@@ -32,7 +34,7 @@ STAGES = {
     "route": Point("shadow.finalize:_archive"),
     "archive half copied": Point("shadow.writes.snapshots:copy_durably", nth=2),
     "archived": Point("shadow.finalize:sync_directory"),
-    "all but the note": Point("shadow.routes:RouteBook.note", nth=2),
+    "all but the note": Point("shadow.routes:RouteBook.note"),
 }
 
 
@@ -103,6 +105,36 @@ def test_writes_between_seal_and_end_wait_and_succeed(small_migration: SmallMigr
         assert len(migration.link.open().get(written)) == len(written)
 
 
+def test_a_rollback_that_comes_between_keeps_the_migration_from_being_final(
+    small_migration: SmallMigration,
+) -> None:
+    """PostgreSQL became worse and all reads went back to FAISS after the finalize had looked and before it
+    sealed: nothing is sealed, and FAISS answers and follows on."""
+    ready(small_migration)
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        migration.lag.refresh()
+        level = VerdictDesk.behind
+
+        def worse(desk: VerdictDesk) -> str | None:
+            migration.routes.change(
+                migration.routes.current(),
+                who="another process",
+                why="automatic rollback",
+                phase=Phase.SHADOW,
+                latch="recall has become worse",
+            )
+            return level(desk)
+
+        with (
+            mock.patch.object(VerdictDesk, "behind", worse),
+            pytest.raises(RouteConflict, match="somebody changed it"),
+        ):
+            finalize(migration, who="test", why="test")
+        assert not migration.journal.sealed()
+        assert migration.routes.current().phase is Phase.SHADOW
+
+
 def test_a_table_that_does_not_hold_everything_is_never_final(
     small_migration: SmallMigration,
 ) -> None:
@@ -111,14 +143,14 @@ def test_a_table_that_does_not_hold_everything_is_never_final(
     ready(small_migration)
     with small_migration.opened() as migration:
         migration.postgresql.look()
-        real = migration.journal.seal
+        real = migration.routes.seal
 
-        def seal(*_: object) -> int:
+        def seal(_: object, *told: Any, **named: Any) -> None:
             migration.link.open().detach()
-            return real()
+            real(*told, **named)
 
         with (
-            mock.patch.object(type(migration.journal), "seal", seal),
+            mock.patch.object(RouteBook, "seal", seal),
             pytest.raises(CutoverRefused, match="not final"),
         ):
             finalize(migration, who="test", why="test")
