@@ -164,7 +164,13 @@ def pair_of(
         Forgetful(postgresql),
         EvidenceBook(directory),
         GateSettings.model_validate(
-            {"duration_s_min": 0.0, "distinct_queries_min": 20, **(gate or {})}
+            {
+                "duration_s_min": 0.0,
+                "distinct_queries_min": 20,
+                # What this machine happens to take for a query is no part of a test.
+                "latency_budget_ms": 60_000.0,
+                **(gate or {}),
+            }
         ),
         MirrorSettings.model_validate(
             {"audit_rate": 0.0, "timeout_ms": 30_000.0, **(mirror or {})}
