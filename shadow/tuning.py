@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psycopg
 from psycopg import sql
 
 from shadow.core.comparison import Scored, compare
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
 from shadow.exact_scans import scored
-from vectorstore.errors import InvalidInput, StoreUnavailable
+from vectorstore.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.failures import translated
 from vectorstore.postgres.index import ensure_index
 from vectorstore.postgres.pool import connect
 from vectorstore.postgres.schema import Names
@@ -34,6 +36,8 @@ QUERIES_MAX = 400
 STATEMENT_TIMEOUT_MS = 600_000
 TOLERANCE = 1e-5
 SUFFIX = "_tune"
+# By this a table is known as a copy that may be dropped, whatever it is called.
+COPY_MARK = "a copy made by shadow tune"
 
 Told = Callable[[str], None]
 
@@ -63,7 +67,8 @@ def tune(
     """Measure the grid on ``queries`` and propose the cheapest setting that meets the thresholds.
 
     Needs room for a second copy of the table and its index. Raises InvalidInput for too few queries,
-    StoreUnavailable unless the table holds a complete copy.
+    StoreUnavailable unless the table holds a complete copy and the server takes another one, and
+    ConfigurationError if the copy's name is taken.
     """
     if store.cursor().state not in ("following", "final") or store.count() == 0:
         raise StoreUnavailable(
@@ -187,7 +192,10 @@ def _settings_of(settings: PostgresSettings, candidate: Candidate) -> PostgresSe
 
 @contextmanager
 def _copy_of(store: PostgresStore, tell: Told) -> Iterator[PostgresSettings]:
-    """Settings of a table with the same rows; dropped in the end."""
+    """Settings of a table with the same rows; dropped in the end.
+
+    Raises ConfigurationError if a table of its name is there that no tune made.
+    """
     table = f"{store.settings.table[: 40 - len(SUFFIX)]}{SUFFIX}"
     settings = replace(
         store.settings,
@@ -198,22 +206,43 @@ def _copy_of(store: PostgresStore, tell: Told) -> Iterator[PostgresSettings]:
         statement_timeout_ms=STATEMENT_TIMEOUT_MS,
     )
     names = Names.of(table)
-    with connect(store.settings) as connection:
-        # What a killed run left.
-        _drop(connection, names)
-        tell("copying the table")
-        PostgresStore.open(settings).close()
-        try:
-            columns = sql.SQL("id, seq, embedding, text, metadata")
-            connection.execute(
-                sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
-                    names.table, columns, columns, store.names.table
-                )
-            )
-            connection.execute(sql.SQL("VACUUM ANALYZE {}").format(names.table))
-            yield settings
-        finally:
+    try:
+        with connect(store.settings) as connection:
+            _require_own(connection, table)
+            # What a killed run left.
             _drop(connection, names)
+            tell("copying the table")
+            PostgresStore.open(settings).close()
+            try:
+                connection.execute(
+                    sql.SQL("COMMENT ON TABLE {} IS {}").format(names.table, COPY_MARK)
+                )
+                columns = sql.SQL("id, seq, embedding, text, metadata")
+                connection.execute(
+                    sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+                        names.table, columns, columns, store.names.table
+                    )
+                )
+                connection.execute(sql.SQL("VACUUM ANALYZE {}").format(names.table))
+                yield settings
+            finally:
+                _drop(connection, names)
+    except psycopg.Error as error:
+        raise translated(error, settings, writing=True) from error
+
+
+def _require_own(connection: BoundedConnection, table: str) -> None:
+    found = connection.execute(
+        "SELECT obj_description(oid, 'pg_class') FROM pg_class "
+        "WHERE oid = to_regclass(quote_ident(%s))",
+        (table,),
+    ).fetchone()
+    if found is not None and found[0] != COPY_MARK:
+        raise ConfigurationError(
+            f"tune makes its copy under the name {table}, and the table of that name is none of tune's "
+            f"copies: nothing was changed. If nobody needs it, drop the tables {table}, {table}_cursor, "
+            f"{table}_load and {table}_schema; else move it"
+        )
 
 
 def _drop(connection: BoundedConnection, names: Names) -> None:

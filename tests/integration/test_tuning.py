@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ import pytest
 
 from shadow.config_sources import config_file, load_settings
 from shadow.core.frontier import Candidate, Grid, Measured, affordable, frontier
-from shadow.tuning import tune
+from shadow.tuning import COPY_MARK, SUFFIX, tune
 from shadow.tuning_output import chart, rows, settings_of, write_settings
 from tests.fakes.file_limit import file_limit
 from tests.plugins.migrations import SmallMigration
@@ -118,6 +119,26 @@ def test_tune_measures_a_copy_and_leaves_the_table_alone(postgres_store: Opened)
     drawn = ElementTree.fromstring(chart(tuned))
     assert len(drawn.findall(".//{*}circle")) >= len(tuned.measured)
     assert len(rows(tuned)) == len(tuned.frontier)
+
+
+def test_tune_drops_no_table_but_its_own(postgres_store: Opened) -> None:
+    """A table of the copy's name that something else made is left as it is; what a killed run left goes."""
+    vectors, asked = _clustered(200, 16, 30)
+    store = _filled(postgres_store(dimension=16), vectors)
+    table = f"{store.settings.table[: 40 - len(SUFFIX)]}{SUFFIX}"
+    other = _filled(PostgresStore.open(replace(store.settings, table=table)), vectors[:3])
+    queries = [Query(one) for one in asked]
+    try:
+        with pytest.raises(ConfigurationError, match="is none of tune's copies"):
+            tune(store, queries, recall_min=0.9, latency_budget_ms=1_000.0, grid=QUICK)
+        assert other.count() == 3
+        marked = f"COMMENT ON TABLE {table} IS '{COPY_MARK}'".encode()
+        other.transact(lambda connection: connection.execute(marked))
+        tune(store, queries, recall_min=0.9, latency_budget_ms=1_000.0, grid=QUICK)
+        with pytest.raises(ConfigurationError, match="dropped or altered"):
+            other.count()
+    finally:
+        other.close()
 
 
 def test_nothing_is_proposed_where_nothing_is_good_enough(postgres_store: Opened) -> None:
