@@ -2,7 +2,8 @@
 
 They come, the later over the earlier, from their defaults, a TOML file (``--config``, else
 ``$SHADOW_CONFIG``, else ``config/shadow.toml`` where it exists), and the environment: ``SHADOW_`` and
-the names joined by two underscores (``SHADOW_GATE__RECALL_MIN=0.98``). Two go by plain names:
+the names joined by two underscores (``SHADOW_GATE__RECALL_MIN=0.98``). A list is written there with
+commas, or as in JSON where its texts have commas themselves; empty, it is none. Two go by plain names:
 ``DATABASE_URL`` is ``postgresql.dsn`` and ``PRIMARY`` is a request made when a process starts.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,15 @@ def _put(values: dict[str, Any], target: tuple[str, ...], value: str, name: str)
         place = place.setdefault(part, {})
         if not isinstance(place, dict):
             raise ConfigurationError(f"{name}: {part!r} is a setting, not a section")
-    place[target[-1]] = value.split(",") if target[-1] in LISTS else value
+    place[target[-1]] = _listed(value) if target[-1] in LISTS else value
+
+
+def _listed(value: str) -> Any:
+    """The texts of a list in the environment; what is not understood is left for the check of settings."""
+    if value.startswith("["):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value.split(",") if value else []
 
 
 def _explain(error: ValidationError, source: Path | None) -> str:
@@ -150,8 +160,8 @@ def _variables(section: BaseModel, prefix: str) -> dict[str, str]:
         elif isinstance(value, SecretStr):
             found[key] = value.get_secret_value()
         elif isinstance(value, tuple | list):
-            if value:
-                found[key] = ",".join(str(one) for one in value)
+            # Not with commas: an id or a label may have one.
+            found[key] = json.dumps(value)
         elif value is not None and name != "primary":
             found[key] = str(value)
     return found

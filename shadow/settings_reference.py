@@ -15,7 +15,8 @@ __all__ = ["as_markdown", "as_toml"]
 
 TOML_HEAD = """\
 # Every setting of the router with its default. Uncomment what you change. The environment goes over
-# this file: SHADOW_ and the names joined by two underscores, as in SHADOW_GATE__RECALL_MIN=0.98.
+# this file: SHADOW_ and the names joined by two underscores, as in SHADOW_GATE__RECALL_MIN=0.98; a list
+# is written there with commas, or as here where a text has one.
 # Two go by plain names: DATABASE_URL (postgresql.dsn) and PRIMARY (primary). Keep passwords out of
 # here: put them into the environment. Made by `shadow settings --toml`; a test keeps it true.
 """
@@ -37,7 +38,8 @@ def as_markdown() -> str:
         "",
         "Settings come, the later over the earlier, from the defaults, a TOML file (`--config`, else "
         "`$SHADOW_CONFIG`, else `config/shadow.toml` where it exists) and the environment: `SHADOW_` and "
-        "the names joined by two underscores. `DATABASE_URL` and `PRIMARY` are honoured by these plain "
+        "the names joined by two underscores; a list is written there with commas, or as in JSON where a "
+        "text has one. `DATABASE_URL` and `PRIMARY` are honoured by these plain "
         "names. An unknown key or a bad value is an error that names it. This page is made by "
         "`shadow settings --markdown`.",
     ]

@@ -43,7 +43,8 @@ def test_a_verify_is_made_when_it_is_due(small_migration: SmallMigration) -> Non
 def test_the_child_has_the_very_settings(small_migration: SmallMigration) -> None:
     """What a process was given in code reaches its child, and no file or older variable interferes."""
     settings = small_migration.with_settings(
-        faiss={"quarantine": ("a", "b")}, gate={"recall_min": 0.9}
+        faiss={"quarantine": ("a", "b, c")},
+        gate={"recall_min": 0.9, "strata": ("label:maize, beans", "filtered")},
     ).settings
     base = {"PATH": "/bin", "SHADOW_GATE__RECALL_MIN": "0.5", "PRIMARY": "postgresql"}
     child = load_settings(environment=environment_of(settings, base))

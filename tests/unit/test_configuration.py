@@ -62,3 +62,18 @@ def test_a_file_from_an_editor_that_begins_files_with_a_mark_is_read(tmp_path: P
     path = tmp_path / "shadow.toml"
     path.write_bytes(b'\xef\xbb\xbflog_level = "error"\r\n')
     assert load_settings(path, {}).log_level == "error"
+
+
+@pytest.mark.parametrize(
+    ("written", "listed"),
+    [
+        ("doc-7,doc-8", ("doc-7", "doc-8")),
+        ('["doc, seven", "doc-8"]', ("doc, seven", "doc-8")),
+        ("[7],doc-8", ("[7]", "doc-8")),
+        ("", ()),
+    ],
+)
+def test_a_list_in_the_environment(written: str, listed: tuple[str, ...]) -> None:
+    """With commas, or as in JSON where a text has one; empty, it is none."""
+    found = load_settings(environment={"SHADOW_FAISS__QUARANTINE": written})
+    assert found.faiss.quarantine == listed
