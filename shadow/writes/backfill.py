@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -150,14 +150,13 @@ def _carry_here(
     """Copy part after part in this process."""
     from vectorstore.faiss.snapshot_reader import SnapshotReader
 
-    reader = SnapshotReader(snapshot)
-    began = time.monotonic()
-    for part in parts:
-        for rows in carry(part, reader, store):
-            copied(rows)
-            time.sleep(pace.after(rows, time.monotonic() - began))
-            began = time.monotonic()
-    reader.close()
+    with closing(SnapshotReader(snapshot)) as reader:
+        began = time.monotonic()
+        for part in parts:
+            for rows in carry(part, reader, store):
+                copied(rows)
+                time.sleep(pace.after(rows, time.monotonic() - began))
+                began = time.monotonic()
 
 
 def _keep_from(journal: Journal, seq: int) -> None:
@@ -201,15 +200,20 @@ def _open_load(
             store.bind(journal.incarnation)
             return snapshot, open_load
     # The hold comes before the snapshot is chosen, so that nothing after S can be truncated.
-    journal.hold(BACKFILL_HOLD, journal.base())
-    snapshot, seq = _held_snapshot(journal, snapshots, current)
-    take_backup(
-        directory=directory,
-        journal=journal,
-        snapshots=snapshots,
-        kept=backups_kept,
-        kind=BEFORE_BACKFILL,
-    )
+    journal.hold(BACKFILL_HOLD)
+    try:
+        snapshot, seq = _held_snapshot(journal, snapshots, current)
+        take_backup(
+            directory=directory,
+            journal=journal,
+            snapshots=snapshots,
+            kept=backups_kept,
+            kind=BEFORE_BACKFILL,
+        )
+    except BaseException:
+        # No load was begun, so nobody goes on with this later.
+        journal.release(BACKFILL_HOLD)
+        raise
     try:
         load = begin_load(
             store,

@@ -136,10 +136,16 @@ class Journal(JournalView):
         with self._file.writing() as connection:
             connection.execute("DELETE FROM cursor WHERE store = ?", (store,))
 
-    def hold(self, name: str, seq: int) -> None:
-        """Keep every entry after ``seq`` until :meth:`release`. Raises as :meth:`set_cursor`."""
+    def hold(self, name: str, seq: int | None = None) -> None:
+        """Keep every entry after ``seq`` (None: all there are) until :meth:`release`.
+
+        Raises as :meth:`set_cursor`.
+        """
         with self._file.writing() as connection:
-            check_place(connection, seq)
+            if seq is None:
+                (seq,) = connection.execute("SELECT base FROM state").fetchone()
+            else:
+                check_place(connection, seq)
             connection.execute("INSERT OR REPLACE INTO hold VALUES (?, ?)", (name, seq))
 
     def release(self, name: str) -> None:

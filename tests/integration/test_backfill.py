@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from shadow.backups.shelf import BackupShelf
 from shadow.writes import backfill as filling
 from shadow.writes.backfill import backfill
+from shadow.writes.journal import Journal
 from shadow.writes.snapshot_settings import SnapshotSettings
 from shadow.writes.snapshots import SnapshotKeeper
 from shadow.writes.verify import Clean
@@ -91,6 +92,50 @@ def test_a_snapshot_that_is_pruned_as_it_is_chosen_is_not_loaded(
         assert (done.rows, done.seq) == (100, 100)
         assert not chosen.exists()
         assert isinstance(small_migration.verified(migration), Clean)
+
+
+def test_a_truncation_that_comes_as_it_begins_is_no_reason_to_give_up(
+    small_migration: SmallMigration,
+) -> None:
+    """A router truncates its journal between a look at where that begins and the hold on what is left."""
+    with small_migration.routed() as router:
+        router.upsert([record(f"r-{n}") for n in range(100)])
+    with small_migration.opened() as migration:
+        assert migration.snapshots.make(migration.load_faiss().store)
+        assert migration.snapshots.make(migration.load_faiss().store)
+        look = Journal.base
+
+        def overtaken(journal: Journal) -> int:
+            found = look(journal)
+            journal.truncate(journal.head())
+            return found
+
+        with mock.patch.object(Journal, "base", overtaken):
+            done = backfill(
+                directory=migration.directory,
+                journal=migration.journal,
+                snapshots=migration.snapshots,
+                store=migration.link.open(),
+                current=never,
+            )
+        assert (done.rows, done.seq) == (100, 100)
+
+
+def test_a_backfill_that_cannot_begin_holds_nothing_back(small_migration: SmallMigration) -> None:
+    """The disk has no room for the backup that comes first: the journal may be truncated as before."""
+    with small_migration.routed() as router:
+        router.upsert([record(f"r-{n}") for n in range(100)])
+    with small_migration.opened() as migration:
+        full = mock.patch.object(filling, "take_backup", side_effect=StoreUnavailable("full"))
+        with full, pytest.raises(StoreUnavailable, match="full"):
+            backfill(
+                directory=migration.directory,
+                journal=migration.journal,
+                snapshots=migration.snapshots,
+                store=migration.link.open(),
+                current=lambda: migration.load_faiss().store,
+            )
+        assert migration.journal.holds() == {}
 
 
 @pytest.mark.parametrize("state", ["following", "loading", "of its own"])
