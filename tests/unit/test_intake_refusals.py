@@ -131,6 +131,18 @@ def test_metadata_that_would_take_for_ever_to_walk_is_refused(tmp_path: Path) ->
     assert "more than 20,000 values" in refusal(path, tmp_path / "copy")
 
 
+def test_metadata_that_is_nested_deeper_than_a_stack_is_refused(tmp_path: Path) -> None:
+    """A pickle builds step by step what no recursion can walk through."""
+    marked = [*chunks()[:-1], {"text": "t", "odd": "nested"}]
+    path = write_bot_layout(tmp_path / "bot", "flat", vectors(), marked)
+    saved = {"metadata": marked, "id_to_chunk": None, "dimension": None, "index_type": None}
+    text = pickle.BINUNICODE + struct.pack("<I", 6) + b"nested"
+    lists = pickle.EMPTY_LIST * 5_000 + pickle.APPEND * 4_999
+    deep = pickle.dumps(saved, protocol=2).replace(text, lists)
+    path.with_suffix(".metadata").write_bytes(deep)
+    assert "nested more than 64 levels" in refusal(path, tmp_path / "copy")
+
+
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
 @pytest.mark.parametrize("share", [0.0, 0.999])
 def test_a_truncated_index_is_refused(tmp_path: Path, kind: str, share: float) -> None:

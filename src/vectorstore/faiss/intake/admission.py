@@ -208,24 +208,25 @@ def checked_record(row: SideRow, vector: Rows2D, dimension: int, metric: Metric)
     metadata = {} if row.metadata is None else row.metadata
     if not isinstance(metadata, dict):
         raise InvalidInput(f"metadata is a {type(metadata).__name__}, not an object")
-    _walk(metadata, [VALUES_MAX])
+    _require_walkable(metadata)
     record = Record(row.id, vector, row.text, metadata)
     # Checked as any record is, but kept as found: what FAISS holds is what must be moved.
     normalised_record(record, dimension=dimension, metric=metric)
     return record
 
 
-def _walk(value: Any, left: list[int]) -> None:
+def _require_walkable(metadata: dict[Any, Any]) -> None:
     """Refuse what would take for ever to walk through, before anything walks through it."""
-    left[0] -= 1
-    if left[0] < 0:
-        raise InvalidInput(f"metadata has more than {VALUES_MAX:,} values")
-    if isinstance(value, dict):
-        for inner in value.values():
-            _walk(inner, left)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _walk(inner, left)
+    left = VALUES_MAX
+    # Not by recursion: a pickle may nest deeper than Python's stack is.
+    ahead: list[Any] = [metadata]
+    while ahead:
+        value = ahead.pop()
+        if isinstance(value, dict | list | tuple):
+            left -= len(value)
+            if left < 0:
+                raise InvalidInput(f"metadata has more than {VALUES_MAX:,} values")
+            ahead += value.values() if isinstance(value, dict) else value
 
 
 def _some(names: list[str]) -> str:
