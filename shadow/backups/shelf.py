@@ -11,10 +11,12 @@ from shadow.errors import RestoreRefused
 from shadow.events import EventLog
 from vectorstore.errors import InvalidInput
 
-__all__ = ["BACKUPS_NAME", "TIMESTAMP", "BackupShelf"]
+__all__ = ["BACKUPS_NAME", "TIMESTAMP", "UNFINISHED", "BackupShelf"]
 
 BACKUPS_NAME = "backups"
 TIMESTAMP = "%Y%m%dT%H%M%SZ"
+# How the folders begin that are no backups yet, or no more.
+UNFINISHED = ".writing-"
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 
 log = EventLog()
@@ -58,13 +60,18 @@ class BackupShelf:
         manifest.verify(path)
         return path, manifest
 
-    def prune(self, kept: int) -> list[str]:
-        """Remove all but the newest ``kept`` of each kind; the timestamps removed."""
-        seen: dict[str, int] = {}
-        removed: list[str] = []
-        for manifest in self.manifests():
-            seen[manifest.kind] = seen.get(manifest.kind, 0) + 1
-            if seen[manifest.kind] > kept:
-                shutil.rmtree(self.path / manifest.timestamp)
-                removed.append(manifest.timestamp)
+    def prune(self, kept: int, *, made: BackupManifest) -> list[str]:
+        """Remove all but ``kept`` of the kind of ``made``: that one, whatever a clock that was set back
+        called it, and the newest; the timestamps removed."""
+        others = [
+            one.timestamp
+            for one in self.manifests()
+            if one.kind == made.kind and one.timestamp != made.timestamp
+        ]
+        removed = others[kept - 1 :]
+        for timestamp in removed:
+            # At once and whole: what a kill leaves of it has no backup's name.
+            aside = self.path / f"{UNFINISHED}{timestamp}"
+            (self.path / timestamp).rename(aside)
+            shutil.rmtree(aside)
         return removed

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shadow.backups.manifest import FULL, MANIFEST_NAME, BackupManifest, Rows, sums_of
-from shadow.backups.shelf import TIMESTAMP, BackupShelf
+from shadow.backups.shelf import TIMESTAMP, UNFINISHED, BackupShelf
 from shadow.errors import RestoreRefused
 from shadow.events import EventLog
 from shadow.process_lock import process_lock
 from shadow.writes.journal import Journal
 from shadow.writes.snapshots import SnapshotKeeper
 from vectorstore.durable import make_directory, sync_directory, write_durably
-from vectorstore.errors import StoreUnavailable
+from vectorstore.errors import StoreUnavailable, VectorStoreError
 from vectorstore.postgres.copies import dump_rows
 from vectorstore.postgres.store import PostgresStore
 
@@ -33,8 +33,6 @@ ROWS_NAME = "postgresql.copy"
 SNAPSHOTS_NAME = "snapshots"
 ATTEMPTS_MAX = 3
 NAME_PAUSE_S = 0.1
-
-_ASIDE = ".writing-"
 
 log = EventLog()
 
@@ -64,9 +62,9 @@ def take_backup(
                 raise RestoreRefused(
                     "the migration is final: PostgreSQL holds everything, so back it up with pg_dump"
                 )
-            for unfinished in shelf.path.glob(f"{_ASIDE}*"):
+            for unfinished in shelf.path.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(unfinished)
-            aside = shelf.path / f"{_ASIDE}{secrets.token_hex(4)}"
+            aside = shelf.path / f"{UNFINISHED}{secrets.token_hex(4)}"
             try:
                 manifest = _fill(aside, journal, snapshots, postgresql, kind, clock)
                 target = _free_name(shelf.path, clock)
@@ -76,7 +74,7 @@ def take_backup(
                 shutil.rmtree(aside, ignore_errors=True)
                 raise
             sync_directory(shelf.path)
-            removed = shelf.prune(kept)
+            removed = shelf.prune(kept, made=manifest)
     except OSError as error:
         raise StoreUnavailable(
             f"no backup could be written under {shelf.path} ({error.strerror}), and nothing is left of "
@@ -135,7 +133,7 @@ def _rows(
     try:
         store = postgresql()
         cursor, rows = dump_rows(store, path)
-    except StoreUnavailable as error:
+    except VectorStoreError as error:
         path.unlink(missing_ok=True)
         return None, str(error)
     if cursor.state != "following" or cursor.incarnation != journal.incarnation:

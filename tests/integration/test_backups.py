@@ -20,7 +20,7 @@ from shadow.opening import Migration
 from shadow.writes.journal import Journal
 from tests.fakes.file_limit import file_limit
 from tests.plugins.migrations import SmallMigration, record, until
-from vectorstore.errors import InvalidInput, StoreUnavailable
+from vectorstore.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from vectorstore.postgres.copies import dump_rows
 from vectorstore.postgres.loading import LoadProgress, begin_load
 
@@ -103,6 +103,31 @@ def test_old_backups_go_and_each_kind_keeps_its_own(small_migration: SmallMigrat
     automatic = [one for one in kinds.values() if one.kind == BEFORE_BACKFILL]
     assert len(automatic) == 1
     assert automatic[0].postgresql is None
+
+
+def test_a_clock_that_was_set_back_takes_no_new_backup_away(
+    small_migration: SmallMigration,
+) -> None:
+    """The backup that was just made stays, although its name is older than those of the others."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        made = [take(migration, kept=2, at=at).timestamp for at in (9_000.0, 9_500.0, 1_000.0)]
+        left = BackupShelf(migration.directory).manifests()
+    assert {one.timestamp for one in left if one.kind == FULL} == set(made[1:])
+
+
+def test_a_login_that_is_refused_is_no_reason_to_have_no_backup(
+    small_migration: SmallMigration,
+) -> None:
+    """FAISS and the journal hold everything; the backup says why PostgreSQL's rows are not in it."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        refused = mock.patch.object(
+            type(migration.link), "open", side_effect=ConfigurationError("refused the login")
+        )
+        with refused:
+            made = take(migration)
+    assert (made.postgresql, made.without_rows) == (None, "refused the login")
 
 
 def test_without_postgresql_the_backup_says_what_it_lacks(
