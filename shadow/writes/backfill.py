@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from shadow.backups.manifest import BEFORE_BACKFILL
 from shadow.backups.taking import take_backup
-from shadow.errors import CutoverRefused, JournalGap, StoreDetached
+from shadow.errors import CutoverRefused, JournalGap, JournalUnavailable, StoreDetached
 from shadow.events import EventLog
 from shadow.process_lock import hold_lock, process_lock
 from shadow.read_latency import asked_for
@@ -211,8 +211,9 @@ def _open_load(
             kind=BEFORE_BACKFILL,
         )
     except BaseException:
-        # No load was begun, so nobody goes on with this later.
-        journal.release(BACKFILL_HOLD)
+        # No load was begun, so nobody goes on with this later. On a full disk a router lets go of it.
+        with suppress(JournalUnavailable):
+            journal.release(BACKFILL_HOLD)
         raise
     try:
         load = begin_load(
