@@ -57,8 +57,9 @@ def looking_routes(
         """Whether the process answers at all."""
         return PlainTextResponse("alive\n")
 
+    # In a thread: the route is behind a lock that a decision holds while it waits for the journal.
     @routes.get("/readyz", summary="Ready", response_class=PlainTextResponse)
-    async def readyz() -> PlainTextResponse:
+    def readyz() -> PlainTextResponse:
         """Whether it should be sent requests: not while draining, nor without a store."""
         if standing.draining:
             raise Problem("draining", "the proxy is stopping")

@@ -218,8 +218,8 @@ def _object(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError as error:
-        raise InvalidInput("the filter is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("the filter is not JSON, or nests too deeply") from error
     if not isinstance(found, dict):
         raise InvalidInput("the filter must be a JSON object")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,27 @@ def test_filters_reach_the_store(filled: Running) -> None:
     assert len(found["hits"]) == 10
     assert binary["hits"] == found["hits"]
     assert filled.client.post("/v1/count", json={"filter": {"n": [1, 2]}}).json() == {"count": 2}
+
+
+def test_a_filter_that_nests_too_deeply_is_told_so(filled: Running) -> None:
+    """As any other text that is no filter, and not as a fault of the proxy's."""
+    found = filled.client.post(
+        "/v1/search/binary",
+        params={"filter": "[" * 15_000},
+        content=np.ones(8, dtype=np.float32).tobytes(),
+        headers={"content-type": "application/octet-stream"},
+    )
+    assert (found.status_code, found.json()["type"]) == (422, "/problems/invalid-input")
+
+
+def test_the_proxy_answers_while_a_decision_waits_for_the_journal(filled: Running) -> None:
+    """Whoever asks whether it is ready may wait for the route; nobody else does."""
+    with ThreadPoolExecutor(1) as other:
+        with filled.migration.routes._lock:
+            ready = other.submit(filled.client.get, "/readyz", timeout=30)
+            assert filled.client.get("/healthz", timeout=10).status_code == 200
+            assert not ready.done()
+        assert ready.result(timeout=30).status_code == 200
 
 
 def test_pages_get_and_delete(filled: Running) -> None:
