@@ -109,6 +109,29 @@ def test_a_deadline_is_sent_along() -> None:
         store.close()
 
 
+@pytest.mark.parametrize(("given", "told"), [(0.0, 1.0), (0.3, 1.0), (7_200_000.0, 3_600_000.0)])
+def test_a_deadline_that_the_proxy_would_refuse_is_told_as_one_that_it_takes(
+    given: float, told: float
+) -> None:
+    """What is left of an application's time may be next to nothing: that is no wrong question."""
+
+    class Answering(Double):
+        def respond(self, request):  # type: ignore[no-untyped-def]
+            status, answer = super().respond(request)
+            empty = {"records": [], "count": 0, "hits": [], "store": "faiss", "applied_seq": 0}
+            return status, {**empty, **answer}
+
+    with Answering() as server:
+        store = RemoteStore(server.url)
+        store.search(Query(np.ones(8), timeout_ms=given))
+        store.get(["a"], timeout_ms=given)
+        store.count(timeout_ms=given)
+        assert [one.body["timeout_ms"] for one in server.requests[-3:]] == [told] * 3
+        store.describe(timeout_ms=given)
+        assert float(server.requests[-1].query["timeout_ms"]) == told
+        store.close()
+
+
 def test_something_else_at_the_address_is_named() -> None:
     """A web server that is no proxy is a configuration error, not a store."""
     with Double() as server:

@@ -48,8 +48,8 @@ SCAN_PAGE_MAX = 1_000
 PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 1.0
 # What the network may add to a deadline that the proxy keeps.
 MARGIN_MS = 500.0
-# The shortest deadline that the proxy takes.
-TIMEOUT_MS_MIN = 1.0
+# The shortest and the longest deadline that the proxy takes.
+TIMEOUT_MS_MIN, TIMEOUT_MS_MAX = 1.0, 3_600_000.0
 # The proxy did not take these on: the same call may be made again.
 RETRIED = frozenset({429, 503})
 PROBLEMS: Mapping[str, type[VectorStoreError]] = {
@@ -159,7 +159,7 @@ class RemoteStore:
     def get(self, ids: Sequence[str], *, timeout_ms: float | None = None) -> list[Record]:
         check_ids(ids)
         check_ms("timeout_ms", timeout_ms)
-        wanted = {"ids": possible_ids(ids), "vectors": True, "timeout_ms": timeout_ms}
+        wanted = {"ids": possible_ids(ids), "vectors": True, **_deadline(timeout_ms)}
         found = self._call("POST", "records/get", wanted, timeout_ms=timeout_ms)
         return [wire.record_from_wire(record) for record in found["records"]]
 
@@ -174,7 +174,7 @@ class RemoteStore:
         while len(records) < limit:
             page = min(SCAN_PAGE_MAX, limit - len(records))
             if timeout_ms is not None:
-                left_ms = max(TIMEOUT_MS_MIN, timeout_ms - (time.monotonic() - started) * 1e3)
+                left_ms = max(0.0, timeout_ms - (time.monotonic() - started) * 1e3)
             found = self._call(
                 "GET",
                 "records",
@@ -190,7 +190,7 @@ class RemoteStore:
     def count(self, filter: Filter | None = None, *, timeout_ms: float | None = None) -> int:
         check_filter(filter)
         check_ms("timeout_ms", timeout_ms)
-        wanted = {"filter": wire.filter_to_wire(filter), "timeout_ms": timeout_ms}
+        wanted = {"filter": wire.filter_to_wire(filter), **_deadline(timeout_ms)}
         return int(self._call("POST", "count", wanted, timeout_ms=timeout_ms)["count"])
 
     def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:
@@ -211,9 +211,9 @@ class RemoteStore:
             "k": query.k,
             "filter": wire.filter_to_wire(query.filter),
             "min_seq": query.min_seq,
-            "timeout_ms": query.timeout_ms,
             "label": query.label,
             "spent_ms": query.spent_ms,
+            **_deadline(query.timeout_ms),
         }
 
     def _call(
@@ -235,7 +235,8 @@ class RemoteStore:
         while True:
             if not self._open:
                 raise StoreUnavailable("the remote store is closed")
-            allowed_s = ((timeout_ms or self._timeout_ms) + MARGIN_MS) / 1e3
+            allowed_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+            allowed_s = (allowed_ms + MARGIN_MS) / 1e3
             wait_s = pause_s
             try:
                 response = self._client.request(
@@ -272,8 +273,10 @@ class RemoteStore:
 
 
 def _deadline(timeout_ms: float | None) -> dict[str, float]:
-    """A deadline as it stands in a query string, which cannot say "none"."""
-    return {} if timeout_ms is None else {"timeout_ms": timeout_ms}
+    """A deadline as the proxy takes it: one that has all but passed is its shortest, not a wrong one."""
+    if timeout_ms is None:
+        return {}
+    return {"timeout_ms": min(max(timeout_ms, TIMEOUT_MS_MIN), TIMEOUT_MS_MAX)}
 
 
 def _retry_after_s(response: httpx.Response) -> float:
