@@ -21,9 +21,10 @@ from vectorstore.errors import (
     Unsupported,
 )
 from vectorstore.filters import Filter
-from vectorstore.postgres.building import BuildProgress
+from vectorstore.postgres.building import BuildProgress, build_watched
 from vectorstore.postgres.index import drop_index, ensure_index
 from vectorstore.postgres.loading import begin_load, finish_load, load_block
+from vectorstore.postgres.pool import connect
 from vectorstore.postgres.schema import LOCK_MS_MAX
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.store import PostgresStore
@@ -464,6 +465,22 @@ def test_build_progress_is_reported(postgres_store: OpenStore) -> None:
     seen: list[BuildProgress] = []
     assert ensure_index(store, on_progress=seen.append)
     assert any(step.total > 0 and 0 < step.done <= step.total for step in seen), seen
+
+
+def test_a_build_outlives_a_look_at_how_far_it_is(postgres_store: OpenStore) -> None:
+    """A server that does not say in time is busy with the build, which goes on."""
+    store = postgres_store()
+    with connect(store.settings) as connection:
+        silent = postgres_store()
+        silent.close()
+        ended: list[object] = []
+        build_watched(
+            connection,
+            silent,
+            lambda: ended.append(connection.execute("SELECT pg_sleep(0.7)").fetchone()),
+            lambda _: None,
+        )
+    assert len(ended) == 1
 
 
 @pytest.mark.parametrize("metric", list(Metric))

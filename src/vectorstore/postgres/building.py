@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.store import PostgresStore
 
@@ -73,7 +74,11 @@ def build_watched(
 
 
 def _report(pid: int, store: PostgresStore, on_progress: Callable[[BuildProgress], None]) -> None:
-    row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
+    try:
+        row = store.read(lambda connection: connection.execute(_PROGRESS, (pid,)).fetchone())
+    except StoreUnavailable:
+        # A server that is busy, as with this build, may not say in time how far it is: no reason to end it.
+        return
     if row:
         on_progress(_progress_of(row))
 
