@@ -177,15 +177,12 @@ def _wait_for(opened: Migration, phase: object, wait_s: float) -> tuple[str, ...
     from shadow.opening import who
 
     deadline = time.monotonic() + wait_s
-    said: tuple[str, ...] = ()
     while True:
         opened.postgresql.look()
         opened.lag.refresh()
         waiting = opened.cutover.step(who=who("command"))
         if opened.routes.current().phase is phase:
             return ()
-        if waiting and waiting != said and wait_s > 0:
-            said = waiting
         if time.monotonic() >= deadline:
             return waiting
         time.sleep(LOOK_AGAIN_S)
