@@ -78,17 +78,20 @@ def ramp(
     """Let PostgreSQL answer ``share`` of the reads; 0 goes back to FAISS alone.
 
     CutoverRefused outside the phases shadow and ramp, while a rollback is latched, and while the
-    verdict is hold, the last two unless ``force`` gives a reason.
+    verdict is hold, the last unless ``force`` gives a reason.
     """
     route = _expected(migration, expected_version)
     if route.phase not in (Phase.SHADOW, Phase.RAMP):
         raise CutoverRefused(f"the phase is {route.phase.value}: a ramp begins in the phase shadow")
-    if share > 0 and force is None:
+    if share > 0:
         latch = migration.routes.latch()
         if latch is not None:
-            raise CutoverRefused(f"an automatic rollback is latched: {latch}")
+            raise CutoverRefused(
+                f"an automatic rollback is latched ({latch}): clear it with "
+                "`shadow rollback --clear-latch`"
+            )
         verdict = migration.desk.ready()
-        if isinstance(verdict, Hold):
+        if force is None and isinstance(verdict, Hold):
             raise GateRefused(
                 f"the verdict is hold: {'; '.join(open_sentences(verdict))}. "
                 "Give a reason to force the ramp all the same",

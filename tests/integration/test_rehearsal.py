@@ -173,3 +173,20 @@ def test_a_rehearsal_is_refused_in_the_words_and_with_the_code_of_a_cutover(
         migration.evidence.record_verification(found)
     assert refused("rehearse")[0] == 3
     assert refused("ramp", "10")[0] == 3
+
+
+def test_a_latch_holds_a_ramp_too_whatever_the_reason(small_migration: SmallMigration) -> None:
+    """A reason goes over the verdict, as for a cutover, and not over a rollback that nobody has looked
+    into; to go back to 0 is always allowed."""
+    small_migration.filled()
+    with small_migration.opened() as migration:
+        migration.postgresql.look()
+        migration.cutover.step(who="test")
+        route = migration.routes.current()
+        migration.routes.change(route, who="steward", why="worse", latch="recall fell")
+        with pytest.raises(CutoverRefused, match=r"latched .*rollback --clear-latch"):
+            decisions.ramp(migration, 0.1, who="operator", why="trial", force="I know better")
+        assert decisions.ramp(migration, 0.0, who="operator", why="none").phase is Phase.SHADOW
+        migration.routes.clear_latch(who="operator", why="mended")
+        ramped = decisions.ramp(migration, 0.1, who="operator", why="trial", force="no traffic yet")
+        assert ramped.phase is Phase.RAMP
