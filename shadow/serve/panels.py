@@ -17,7 +17,7 @@ from shadow.serve.server_panel import server_panel
 from shadow.serve.watch import Look
 
 if TYPE_CHECKING:
-    from vectorstore.postgres.monitoring import IndexBuild
+    from vectorstore.postgres.building import BuildProgress
 
 __all__ = ["panels"]
 
@@ -119,7 +119,7 @@ def _backfill(look: Look) -> Markup:
     )
 
 
-def _build(build: IndexBuild, left_s: float | None) -> Markup:
+def _build(build: BuildProgress, left_s: float | None) -> Markup:
     share = build.done / build.total if build.total else 0.0
     left = (
         "time left not yet known" if left_s is None else f"{words.age(left_s)} left of this phase"

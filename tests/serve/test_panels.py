@@ -11,13 +11,13 @@ from shadow.serve.panels import panels
 from shadow.serve.watch import Watch
 from tests.serve.running import Running, eventually
 from tests.serve.test_watching import HEALTHY
-from vectorstore.postgres.monitoring import IndexBuild
+from vectorstore.postgres.building import BuildProgress
 
 
 def test_a_backfill_and_an_index_build_show_how_long_they_take(proxy: Running) -> None:
     """Share, count, phase and time left; without a pace yet they say that it is not known."""
     seen = Watch(proxy.migration, subject="x", age_ms_max=1_000).look()
-    building = replace(HEALTHY, build=IndexBuild("building index: loading tuples", 250, 1_000))
+    building = replace(HEALTHY, build=BuildProgress("building index: loading tuples", 250, 1_000))
     under_way = replace(
         seen, load=LoadStanding(COPYING, 50, 200, 30.0), server=building, build_left_s=90.0
     )

@@ -13,7 +13,7 @@ from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["BuildProgress", "build_progress", "build_watched"]
+__all__ = ["BuildProgress", "build_progress", "build_under_way", "build_watched"]
 
 _POLL_S = 0.25
 
@@ -36,9 +36,12 @@ class BuildProgress:
 
 def build_progress(store: PostgresStore) -> BuildProgress | None:
     """How far the build of an index on this table has come, whoever builds it; None if nobody does."""
-    row = store.read(
-        lambda connection: connection.execute(_BUILD, (store.settings.table,)).fetchone()
-    )
+    return store.read(lambda connection: build_under_way(connection, store.settings.table))
+
+
+def build_under_way(connection: BoundedConnection, table: str) -> BuildProgress | None:
+    """:func:`build_progress`, for who has a connection in hand."""
+    row = connection.execute(_BUILD, (table,)).fetchone()
     return None if row is None else _progress_of(row)
 
 

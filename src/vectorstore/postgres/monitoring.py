@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from vectorstore.postgres.building import BuildProgress, build_under_way
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.store import PostgresStore
 
-__all__ = ["IndexBuild", "Monitoring", "Statement", "hints", "monitor"]
+__all__ = ["Monitoring", "Statement", "hints", "monitor"]
 
 TIMEOUT_MS = 1_000.0
 STATEMENTS_SHOWN = 5
@@ -50,12 +51,6 @@ _SERVER = """
            pg_database_size(current_database())
 """
 
-_BUILD = """
-    SELECT phase, greatest(tuples_done, blocks_done),
-           CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
-    FROM pg_stat_progress_create_index WHERE relid = to_regclass(quote_ident(%s))
-"""
-
 # Settings that only an administrator may see are absent from pg_settings for others.
 _COUNTING = """
     SELECT (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -85,15 +80,6 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexBuild:
-    """A build under way: ``phase`` in PostgreSQL's words, ``done`` of ``total`` tuples or blocks."""
-
-    phase: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class Monitoring:
     """The server and our table at one moment.
 
@@ -120,7 +106,7 @@ class Monitoring:
     shared_buffers_bytes: int
     work_mem_bytes: int
     build_memory_bytes: int
-    build: IndexBuild | None
+    build: BuildProgress | None
     statements: tuple[Statement, ...] | None
     statements_absent: str | None
 
@@ -134,7 +120,6 @@ def monitor(store: PostgresStore) -> Monitoring:
             _SIZES, {"table": table, "index": store.names.vector_index}
         ).fetchone()
         server = connection.execute(_SERVER, (store.settings.maintenance_work_mem,)).fetchone()
-        build = connection.execute(_BUILD, (table,)).fetchone()
         assert sizes is not None
         assert server is not None
         hit, read = int(sizes[5]), int(sizes[6])
@@ -156,7 +141,7 @@ def monitor(store: PostgresStore) -> Monitoring:
             shared_buffers_bytes=server[2],
             work_mem_bytes=server[3],
             build_memory_bytes=server[4],
-            build=None if build is None else IndexBuild(*build),
+            build=build_under_way(connection, table),
             statements=None if isinstance(statements, str) else statements,
             statements_absent=statements if isinstance(statements, str) else None,
         )
