@@ -200,4 +200,4 @@ def test_writes_and_searches_go_on_while_a_snapshot_is_written(
         "second",
         "first",
     ]
-    assert not loaded.contains("new")
+    assert loaded.get(["new"]) == []

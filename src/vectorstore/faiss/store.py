@@ -173,10 +173,6 @@ class FaissStore(Guarded):
             filter, lambda collection, only: len(collection.rows.live if only is None else only)
         )
 
-    def contains(self, record_id: str) -> bool:
-        """Whether a record with this id is in the store."""
-        return self._read(lambda collection: record_id in collection.rows.position)
-
     def vectors(self, start: int, stop: int) -> Rows2D:
         """The vectors of records number ``start`` to ``stop`` in order of position, bit for bit."""
         return self._read(
