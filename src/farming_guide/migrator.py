@@ -93,13 +93,13 @@ class DatabaseMigrator:
             )
         try:
             _refuse_other_metric(faiss, store)
-            state = store.cursor().state
-            if state in ("following", "detached"):
+            cursor = store.cursor()
+            if cursor.state != "final" and cursor.incarnation not in ("", INCARNATION):
                 raise ConfigurationError(
                     "the table belongs to a migration by the router: finish it there, or name another "
                     "table with postgresql_params={'table_name': ...}"
                 )
-            if state != "final":
+            if cursor.state != "final":
                 _load(faiss, store)
             _compare(faiss, store)
         finally:
@@ -136,7 +136,7 @@ class DatabaseMigrator:
 
 def _load(faiss: VectorStore, store: PostgresStore) -> None:
     """Copy every record as it is: a plain write would scale vectors to unit length once more."""
-    begin_load(store, incarnation=INCARNATION, snapshot_id=INCARNATION, seq=0)
+    begin_load(store, incarnation=INCARNATION, snapshot_id=INCARNATION, seq=0, own=(INCARNATION,))
     position, after = 0, ""
     while block := faiss.scan(after=after, limit=BLOCK_RECORDS):
         end = position + len(block)

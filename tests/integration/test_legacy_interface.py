@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from farming_guide.legacy import SemanticSearch, VectorDatabase, create_vector_d
 from farming_guide.local_embedder import LocalEmbedder
 from farming_guide.migrator import DatabaseMigrator
 from farming_guide.settings import BotSettings, load_settings
+from farming_guide.wiring import open_backend
 from tests.fakes.handbook import write_handbook
 from vectorstore.errors import ConfigurationError, InvalidInput, StoreUnavailable
+from vectorstore.postgres.loading import begin_load
+from vectorstore.postgres.store import PostgresStore
 
 DIMENSION = 16
 
@@ -192,6 +196,23 @@ def test_one_shot_migration_and_its_way_back(
     assert before.items() <= {p.name: p.read_bytes() for p in folder.iterdir()}.items()
     with pytest.raises(ConfigurationError, match="there are"):
         migrator.rollback_migration("20000101_000000", str(folder))
+
+
+def test_one_shot_migration_leaves_the_load_of_a_router_alone(
+    settings: BotSettings, fresh_table: str, tmp_path: Path
+) -> None:
+    """A table that a backfill is still filling is refused, and the backfill can go on."""
+    folder = tmp_path / "vector_db"
+    bot_layout.write(folder, chunks(3), np.array(embeddings(3), dtype=np.float32))
+    params = {"table_name": fresh_table}
+    with closing(open_backend(settings, DIMENSION, name="postgresql", **params).store) as table:
+        assert isinstance(table, PostgresStore)
+        begin_load(table, incarnation="of-a-router", snapshot_id="snapshot", seq=7)
+        with pytest.raises(ConfigurationError, match="migration by the router"):
+            DatabaseMigrator(
+                str(tmp_path / "backups"), settings=settings
+            ).migrate_faiss_to_postgresql(str(folder), params)
+        assert (table.cursor().state, table.cursor().incarnation) == ("loading", "of-a-router")
 
 
 def test_migration_status_says_what_is_in_the_way(tmp_path: Path, settings: BotSettings) -> None:
