@@ -84,7 +84,8 @@ def scraped(postgresql_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> It
         def text() -> str:
             return proxy.client.get("/metrics").text
 
-        needed = ("shadow_postgresql_table_bytes ", "shadow_recall_mean ")
+        # At the start of a line is a value; in "# HELP" and "# TYPE" the name is there without one.
+        needed = ("\nshadow_postgresql_table_bytes ", "\nshadow_recall_mean ")
         eventually(lambda: all(name in text() for name in needed))
         yield text()
     drop_tables(postgresql_dsn, table)
