@@ -55,4 +55,8 @@ def process_lock(path: Path, *, wait: bool = False) -> Iterator[bool]:
         yield False
         return
     with held:
-        yield True
+        try:
+            yield True
+        finally:
+            # Closing alone would leave it with a child that was forked meanwhile, for as long as it lives.
+            fcntl.flock(held, fcntl.LOCK_UN)

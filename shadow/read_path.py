@@ -7,6 +7,7 @@ them to make progress, until its deadline.
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
@@ -32,7 +33,7 @@ log = EventLog()
 
 
 class MayNotAnswer(StoreUnavailable):
-    """A store is not the one to answer: it is behind, not asked yet, or slow at a bulk read.
+    """A store is not the one to answer: it is behind, not asked yet, slow at a bulk read, or not open here.
 
     Nothing that its breaker should hear of.
     """
@@ -73,6 +74,7 @@ class ReadPath:
         self._settings = settings
         self._fast_ms = fast_ms
         self._open = True
+        self._pid = os.getpid()
         self._progress = threading.Condition()
         self.route = route
         self.breakers = {
@@ -91,10 +93,23 @@ class ReadPath:
         """Ask no store any more."""
         self._open = False
 
+    def require_open(self) -> None:
+        """Raise MayNotAnswer in a router that was closed, or in a child that was forked with it open.
+
+        What a fork copies has none of its threads and may have any of its locks, and its connections are
+        the parent's: on one that two processes use, each may be given the other's answer.
+        """
+        if not self._open:
+            raise MayNotAnswer("the router is closed")
+        if os.getpid() != self._pid:
+            raise MayNotAnswer(
+                "this router was opened before a fork: open one in each process, after it was forked "
+                "(with gunicorn in post_fork, or without preload_app)"
+            )
+
     def store(self, name: str) -> Replica:
         """The store to ask; raises StoreUnavailable, or MayNotAnswer for one that is not asked yet."""
-        if not self._open:
-            raise StoreUnavailable("the router is closed")
+        self.require_open()
         if not self.breakers[name].allows():
             raise StoreUnavailable(f"{name} failed repeatedly and is left alone for a moment")
         if name == FAISS:
@@ -208,8 +223,7 @@ class ReadPath:
         ``ask`` is told what is left of it, ms, and raises MayNotAnswer for a store that is behind.
         FAISS knows no deadline: its answer is in memory, and is fetched even when no time is left.
         """
-        if not self._open:
-            raise StoreUnavailable("the router is closed")
+        self.require_open()
         turn = second = POSTGRESQL if first == FAISS else FAISS
         reasons = {first: why}
         allowed_ms = self._settings.timeout_ms if timeout_ms is None else timeout_ms

@@ -7,6 +7,7 @@ commit is the acknowledgement, and from there to both stores.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.own_writes import OwnWrites
 from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
-from vectorstore.errors import InvalidInput, StoreUnavailable, Unsupported
+from vectorstore.errors import InvalidInput, Unsupported
 from vectorstore.filters import Filter
 from vectorstore.port import Replica
 from vectorstore.types import Answer, Metric, Query, Record, check_ms
@@ -69,6 +70,7 @@ class Router:
         # Told the seconds of every search that succeeded: must cost no more than an append.
         self._on_read = on_read
         self._open = True
+        self._pid = os.getpid()
         self._reads = ReadPath(
             faiss=faiss,
             postgresql=postgresql,
@@ -289,15 +291,14 @@ class Router:
         return self._write([(record_id, None) for record_id in ids], op_id)
 
     def _write(self, entries: Entries, op_id: str | None) -> int:
-        if not self._open:
-            raise StoreUnavailable("the router is closed")
+        self._reads.require_open()
         if not entries:
             return self._lag.head()
         return self._writes.write(entries, op_id)
 
     def close(self) -> None:
-        """Stop the threads of this process; what is acknowledged stays."""
-        if self._open:
+        """Stop the threads of this process; what is acknowledged stays. Does nothing in a forked child."""
+        if self._open and os.getpid() == self._pid:
             self._open = False
             self._reads.close()
             self._writes.close()

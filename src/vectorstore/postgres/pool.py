@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ class Pool:
     ) -> None:
         self._settings = settings
         self._configure_session = configure
+        self._pid = os.getpid()
         self._lent = 0
         self._failed_at = 0.0
         self._failure: psycopg.Error | None = None
@@ -122,7 +124,9 @@ class Pool:
                 self._give_back(connection)
 
     def close(self) -> None:
-        """Close every connection. Idempotent."""
+        """Close every connection. Idempotent; does nothing in a child that was forked with them open."""
+        if os.getpid() != self._pid:
+            return
         self._pool.close(timeout=1.0)
 
     @property
@@ -143,6 +147,12 @@ class Pool:
         }
 
     def _checkout(self, deadline: float) -> BoundedConnection:
+        if os.getpid() != self._pid:
+            # The connections are the parent's: each of the two could be given the other's answer.
+            raise StoreUnavailable(
+                "the postgresql store was opened before a fork: open one in each process, after it was "
+                "forked (with gunicorn in post_fork, or without preload_app)"
+            )
         started = time.monotonic()
         slices = iter(_SLICES_S)
         slice_s = 0.0
