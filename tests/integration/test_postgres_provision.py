@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -43,6 +44,40 @@ def test_the_dsn_that_comes_back_works(postgresql_dsn: str, schema: str | None) 
         assert connection.execute(
             "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
         ).fetchone() == (False,)
+
+
+@pytest.mark.usefixtures("cleanup")
+@pytest.mark.parametrize("schema", [None, "vectors"])
+def test_an_extension_in_a_schema_of_its_own_is_found(
+    postgresql_dsn: str, schema: str | None
+) -> None:
+    """As managed servers have it. A role that does not look there is told what to do about it; one that
+    is made here looks there."""
+    admin_dsn = postgresql_dsn.rsplit("/", 1)[0] + "/farm%20data"
+    with psycopg.connect(postgresql_dsn, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE \"farm data\" ENCODING 'UTF8' TEMPLATE template0")
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute('CREATE SCHEMA "Ext ensions"')
+        connection.execute('CREATE EXTENSION vector SCHEMA "Ext ensions"')
+    with pytest.raises(
+        ConfigurationError, match=r'"Ext ensions".*search_path = "\$user", public, "Ext ensions"'
+    ) as refused:
+        PostgresStore.open(PostgresSettings(dsn=admin_dsn, dimension=8))
+    dsn = provision(postgresql_dsn, role="bot role", database="farm data", schema=schema)
+    with closing(PostgresStore.open(PostgresSettings(dsn=dsn, dimension=8))) as store:
+        store.upsert([record("one")])
+        assert store.search(query()).hits[0].id == "one"
+    # What the message says is what helps.
+    with psycopg.connect(admin_dsn, autocommit=True) as connection:
+        connection.execute(
+            f'ALTER ROLE "bot role" IN DATABASE "farm data" SET search_path = {schema or "public"}'
+        )
+        connection.execute('REVOKE USAGE ON SCHEMA "Ext ensions" FROM "bot role"')
+        other = PostgresSettings(dsn=dsn, dimension=8, table="another")
+        with pytest.raises(ConfigurationError, match="Ext ensions") as refused:
+            PostgresStore.open(other)
+        connection.execute(str(refused.value).split("the schema): ")[1].encode())
+    PostgresStore.open(other).close()
 
 
 @pytest.mark.usefixtures("cleanup")

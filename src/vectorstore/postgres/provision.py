@@ -112,14 +112,34 @@ def _make_extension_and_schema(
                 name, sql.Identifier(role)
             )
         )
-        admin.execute(
-            sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}, public").format(
-                sql.Identifier(role), sql.Identifier(database), name
-            )
-        )
     admin.execute(
         sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(name, sql.Identifier(role))
     )
+    # Enabled before in a schema of its own, as some managed servers have it, the type is found there only.
+    extension = _schema_of_extension(admin)
+    if extension != "public":
+        admin.execute(
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
+                sql.Identifier(extension), sql.Identifier(role)
+            )
+        )
+    path = list(dict.fromkeys((schema or "public", "public", extension)))
+    if path != ["public"]:
+        admin.execute(
+            sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
+                sql.Identifier(role),
+                sql.Identifier(database),
+                sql.SQL(", ").join(map(sql.Identifier, path)),
+            )
+        )
+
+
+def _schema_of_extension(admin: BoundedConnection) -> str:
+    row = admin.execute(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE extname = 'vector'"
+    ).fetchone()
+    return "public" if row is None else str(row[0])
 
 
 def _found(admin: BoundedConnection, query: Any, parameters: tuple[object, ...]) -> bool:

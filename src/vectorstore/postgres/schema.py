@@ -106,7 +106,27 @@ def _pgvector(connection: BoundedConnection) -> tuple[int, ...]:
             f"pgvector {installed} is installed; 0.7 or newer is needed: install a newer package "
             "and run ALTER EXTENSION vector UPDATE"
         )
+    _require_in_sight(connection)
     return version
+
+
+def _require_in_sight(connection: BoundedConnection) -> None:
+    """Raise ConfigurationError unless the type is found by its name alone, as all statements name it."""
+    if _value(connection, "SELECT to_regtype('vector') IS NOT NULL"):
+        return
+    row = connection.execute(
+        "SELECT quote_ident(nspname), current_setting('search_path'), quote_ident(current_user), "
+        "quote_ident(current_database()) "
+        "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
+    ).fetchone()
+    # Dropped in this moment: whoever needs the type next is told.
+    if row is not None:
+        schema, path, role, database = row
+        raise ConfigurationError(
+            f"the extension vector is in the schema {schema}, and the role {role} does not look there "
+            f"(its search_path is {path}, and it needs USAGE on the schema): GRANT USAGE ON SCHEMA {schema} "
+            f"TO {role}; ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}, {schema}"
+        )
 
 
 def _create_extension(connection: BoundedConnection) -> None:
