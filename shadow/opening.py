@@ -29,7 +29,8 @@ from shadow.writes.faiss_follower import FaissFollower
 from shadow.writes.journal import Journal
 from shadow.writes.postgresql_follower import PostgresqlFollower, PostgresqlLink
 from shadow.writes.snapshots import SnapshotKeeper
-from vectorstore.errors import ConfigurationError, StoreCorrupt
+from shadow.writes.sqlite_failure import is_code
+from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable
 from vectorstore.types import Metric
 
 __all__ = ["Migration", "open_migration", "who"]
@@ -199,6 +200,12 @@ def _open_evidence(directory: Path) -> EvidenceBook:
     try:
         return EvidenceBook(directory)
     except sqlite3.Error as error:
+        if is_code(error, "SQLITE_FULL") or is_code(error, "SQLITE_IOERR"):
+            raise StoreUnavailable(
+                f"the disk that holds {directory / 'evidence.db'} is full or fails ({error}), so the "
+                "migration was not opened. Check its space, quota and health, and start again: nothing "
+                "is lost, and nothing needs to be moved away"
+            ) from error
         raise StoreCorrupt(
             f"{directory / 'evidence.db'} cannot be used ({error}). This account must be able to write "
             "it. It holds counts and no records: if it is damaged, move it and evidence.db-* away, and "

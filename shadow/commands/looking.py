@@ -114,7 +114,7 @@ def _print_status(found: dict[str, Any]) -> None:
         ("journal", f"head {journal['head']:,}, {journal['entries']:,} entries kept, "
                     f"{journal['bytes'] / 1e6:.1f} of {journal['bytes_max'] / 1e6:.0f} MB"),
         ("evidence", f"{evidence['compared']:,} of {evidence['sampled']:,} sampled queries compared, "
-                     f"{evidence['distinct_queries']:,} different, {evidence['dropped']:,} dropped, "
+                     f"{evidence['distinct_queries']:,} distinct, {evidence['dropped']:,} dropped, "
                      f"era {found['era']}"),
         ("verify", "never" if verify is None else
          f"{verify['state']}, {verify['rows']:,} rows, {verify['age_s']:.0f} s ago"),

@@ -28,7 +28,7 @@ def facts(report: ParityReport) -> tuple[Fact, ...]:
         Fact(
             "Evidence",
             words.count(report.sampling.compared),
-            f"live queries compared, {words.count(report.sampling.distinct)} different",
+            f"live queries compared, {words.count(report.sampling.distinct)} of them distinct",
         ),
     ]
     if recall is not None:

@@ -16,11 +16,13 @@ from structlog.testing import capture_logs
 from shadow.config import Settings
 from shadow.opening import open_migration
 from shadow.service import open_router
+from tests.fakes.file_limit import file_limit
 from tests.foreign.layouts import flat_chunk, write_bare_layout, write_bot_layout
-from vectorstore.errors import ConfigurationError, IntakeRefused, StoreCorrupt
+from vectorstore.errors import ConfigurationError, IntakeRefused, StoreCorrupt, StoreUnavailable
 from vectorstore.types import Record
 
 ROWS, DIMENSION = 30, 8
+LIMIT_BYTES = 50_000
 
 
 @pytest.fixture
@@ -214,6 +216,22 @@ def test_evidence_that_is_damaged_is_named_with_the_way_out(tmp_path: Path) -> N
     with pytest.raises(StoreCorrupt, match=r"evidence\.db cannot be used .*move it"):
         begun(found)
     (tmp_path / "state" / "evidence.db").rename(tmp_path / "away")
+    begun(found)
+
+
+def test_evidence_on_a_full_disk_is_not_called_damaged(tmp_path: Path) -> None:
+    """Whoever moved it away would lose it, and make no room."""
+    found = settings(tmp_path / "state", dimension=DIMENSION)
+    begun(found)
+    for kept in (tmp_path / "state").glob("evidence.db*"):
+        kept.unlink()
+    # The journal's log needs less than that, the first page of the evidence more.
+    with (
+        file_limit(LIMIT_BYTES),
+        pytest.raises(StoreUnavailable, match=r"evidence\.db is full or fails") as refused,
+    ):
+        begun(found)
+    assert "move it" not in str(refused.value)
     begun(found)
 
 

@@ -16,13 +16,14 @@ from psycopg import sql
 from vectorstore.canonical import canonical_json
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.postgres.connection import BoundedConnection
-from vectorstore.postgres.schema import Names
+from vectorstore.postgres.schema import Names, damaged
 from vectorstore.types import Change
 
 __all__ = [
     "Cursor",
     "State",
     "locked_cursor",
+    "lost_row",
     "move_cursor",
     "pending_changes",
     "require_following",
@@ -60,8 +61,14 @@ def locked_cursor(connection: BoundedConnection, names: Names) -> Cursor:
         prepare=True,
     ).fetchone()
     if row is None:
-        raise StoreCorrupt(f"{names.cursor.as_string(None)} has lost its row: rebuild by backfill")
+        raise lost_row(names)
     return Cursor(row[0], row[1], cast(State, row[2]), row[3])
+
+
+def lost_row(names: Names) -> StoreCorrupt:
+    """The error for a cursor whose row is gone: nobody knows any more what the table holds."""
+    table = names.table.as_string(None).strip('"')
+    return StoreCorrupt(damaged(table, f"{table}_cursor has lost its row"))
 
 
 def move_cursor(connection: BoundedConnection, names: Names, cursor: Cursor) -> None:

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from vectorstore.errors import StoreUnavailable
 from vectorstore.filters import Filter, check_filter
 from vectorstore.postgres.connection import BoundedConnection
-from vectorstore.postgres.cursor import Cursor
+from vectorstore.postgres.cursor import Cursor, lost_row
 from vectorstore.postgres.description import describe
 from vectorstore.postgres.pool import Pool
 from vectorstore.postgres.queries import Queries, clause_values, filter_parameters
@@ -112,6 +112,8 @@ class ReadableTable:
     def cursor(self, *, timeout_ms: float | None = None) -> Cursor:
         """Which journal the table follows, how far, and in what state."""
         rows = self._rows(self._queries.cursor, (), timeout_ms)
+        if not rows:
+            raise lost_row(self.names)
         return Cursor(*rows[0])
 
     def describe(self, *, timeout_ms: float | None = None) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from vectorstore.errors import ConfigurationError, StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
 from vectorstore.postgres.settings import PostgresSettings
 
-__all__ = ["Names", "ServerFacts", "prepare_schema", "require_utf8"]
+__all__ = ["Names", "ServerFacts", "damaged", "prepare_schema", "require_utf8"]
 
 LOCK_MS_MAX = 500
 SERVER_MAJOR_MIN = 14
@@ -226,7 +226,26 @@ def _filled(text: str, names: Names, settings: PostgresSettings) -> sql.Composed
     )
 
 
+def damaged(table: str, what: str) -> str:
+    """What to say of tables that somebody else has damaged beyond what can be read from them."""
+    return (
+        f"{what}, which is not this program's doing. While a migration lasts: drop those of the tables "
+        f"{table}, {table}_cursor, {table}_load and {table}_schema that are left, and run `shadow "
+        "backfill`. If it was finalized, they are the only copy: restore them from PostgreSQL's own backup"
+    )
+
+
 def _check_tables(connection: BoundedConnection, settings: PostgresSettings) -> None:
+    needed = [settings.table, f"{settings.table}_cursor", f"{settings.table}_load"]
+    gone = connection.execute(
+        "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(quote_ident(name)) IS NULL",
+        (needed,),
+    ).fetchall()
+    if gone:
+        names = " and ".join(name for (name,) in gone)
+        raise ConfigurationError(
+            damaged(settings.table, f"of the tables that were made {names} is gone")
+        )
     dimension = _value(
         connection,
         "SELECT atttypmod FROM pg_attribute "
@@ -242,7 +261,7 @@ def _check_tables(connection: BoundedConnection, settings: PostgresSettings) -> 
         "SELECT name, privilege FROM unnest(%s::text[]) name, "
         "unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) privilege "
         "WHERE NOT has_table_privilege(quote_ident(name), privilege)",
-        ([settings.table, f"{settings.table}_cursor", f"{settings.table}_load"],),
+        (needed,),
     ).fetchall()
     if missing:
         wanted = ", ".join(f"{privilege} on {name}" for name, privilege in missing)
@@ -250,6 +269,10 @@ def _check_tables(connection: BoundedConnection, settings: PostgresSettings) -> 
     metric = _value(
         connection, sql.SQL("SELECT metric FROM {}").format(Names.of(settings.table).cursor)
     )
+    if metric is None:
+        raise ConfigurationError(
+            damaged(settings.table, f"{settings.table}_cursor has lost its row")
+        )
     if metric != settings.metric.value:
         raise ConfigurationError(
             f"table {settings.table} was made for the metric {metric}, but the settings say "

@@ -10,9 +10,10 @@ from psycopg.rows import TupleRow
 
 from vectorstore.errors import StoreUnavailable
 from vectorstore.postgres.connection import BoundedConnection
+from vectorstore.postgres.cursor import lost_row
 from vectorstore.postgres.pool import Deadline, Pool
 from vectorstore.postgres.queries import SCORES, Queries, clause_values, filter_parameters
-from vectorstore.postgres.schema import ServerFacts
+from vectorstore.postgres.schema import Names, ServerFacts
 from vectorstore.postgres.session import pending_settings, send_settings
 from vectorstore.postgres.settings import PostgresSettings
 from vectorstore.postgres.wire import vector_bytes
@@ -104,6 +105,8 @@ class VectorSearch:
         return wanted
 
     def _answer(self, rows: list[TupleRow]) -> Answer:
+        if not rows:
+            raise lost_row(Names.of(self._settings.table))
         applied_seq, state = rows[0][:2]
         if state == "loading":
             raise StoreUnavailable(f"table {self._settings.table} is being loaded")
