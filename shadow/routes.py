@@ -46,18 +46,23 @@ class RouteBook:
         self._clock = clock
         self._journal = journal
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(
-            journal.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
+        try:
+            self._connection = sqlite3.connect(
+                journal.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._begin(mirror_rate)
+        except sqlite3.Error as error:
+            raise translation(error, journal.path) from error
+
+    def _begin(self, mirror_rate: float) -> None:
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute("PRAGMA fullfsync=ON")
         schema = (files("shadow") / "route_schema.sql").read_text(encoding="utf-8")
-        with self._lock:
-            self._connection.executescript(schema)
-            self._connection.execute(
-                "INSERT OR IGNORE INTO routes VALUES (1, ?, 0, ?, 0, NULL)",
-                (Phase.FAISS, mirror_rate),
-            )
+        self._connection.executescript(schema)
+        self._connection.execute(
+            "INSERT OR IGNORE INTO routes VALUES (1, ?, 0, ?, 0, NULL)",
+            (Phase.FAISS, mirror_rate),
+        )
 
     def close(self) -> None:
         """Close the connection; the route stays."""

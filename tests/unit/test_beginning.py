@@ -219,6 +219,21 @@ def test_evidence_that_is_damaged_is_named_with_the_way_out(tmp_path: Path) -> N
     begun(found)
 
 
+def test_wherever_the_disk_is_full_a_start_says_so(tmp_path: Path) -> None:
+    """Whichever file it was that did not fit; and with room the same start succeeds."""
+    told: list[str] = []
+    for limit in range(0, 120_000, 6_500):
+        found = settings(tmp_path / f"state {limit}", dimension=DIMENSION)
+        with file_limit(limit):
+            try:
+                begun(found)
+            except StoreUnavailable as error:
+                told.append(str(error))
+        begun(found)
+    assert all("the disk that holds" in one for one in told)
+    assert {"journal.db" in one for one in told} == {True, False}
+
+
 def test_evidence_on_a_full_disk_is_not_called_damaged(tmp_path: Path) -> None:
     """Whoever moved it away would lose it, and make no room."""
     found = settings(tmp_path / "state", dimension=DIMENSION)
