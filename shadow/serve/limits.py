@@ -18,6 +18,7 @@ from shadow.serve.standing import Standing
 __all__ = ["UNCOUNTED", "Shell"]
 
 BODY_WAIT_S_MAX = 30.0
+ARRIVING_MAX = 512
 # These are asked for by who watches the proxy, most of all when it is busy.
 UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics", "/v1/events", "/v1/status"})
 ENDLESS = frozenset({"/v1/events"})
@@ -47,6 +48,8 @@ class Shell:
         self._metrics = metrics
         self._standing = standing
         self._under_way = 0
+        self._arriving = 0
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -97,29 +100,45 @@ class Shell:
         if scope["path"] in UNCOUNTED:
             await self._app(scope, receive, send)
             return
+        self._require_room()
+        parts: list[bytes] = []
+        try:
+            # What has not arrived is no work yet, and counts by itself: else a few clients that stop in the
+            # middle of a body would keep everybody out until it is given up.
+            self._arriving += 1
+            try:
+                await self._receive_body(headers, receive, parts)
+            finally:
+                self._arriving -= 1
+            self._require_room()
+            self._under_way += 1
+            self._metrics.in_progress.set(self._under_way)
+            try:
+                await self._app(scope, _replayed(b"".join(parts), receive), send)
+            finally:
+                self._under_way -= 1
+                self._metrics.in_progress.set(self._under_way)
+        finally:
+            self._held_bytes -= sum(map(len, parts))
+
+    def _require_room(self) -> None:
         if self._standing.draining:
             raise Problem("draining", "the proxy is stopping; ask another one, or come back")
-        if self._under_way >= self._settings.concurrency_max:
-            raise Problem(
-                "overloaded",
-                f"{self._settings.concurrency_max} requests are under way; come back in a moment",
-            )
-        self._under_way += 1
-        self._metrics.in_progress.set(self._under_way)
-        try:
-            body = await self._body(headers, receive)
-            await self._app(scope, _replayed(body, receive), send)
-        finally:
-            self._under_way -= 1
-            self._metrics.in_progress.set(self._under_way)
+        allowed = self._settings.concurrency_max
+        if self._under_way >= allowed:
+            raise _overloaded(f"{allowed} requests are under way")
+        if self._arriving >= ARRIVING_MAX:
+            raise _overloaded(f"{ARRIVING_MAX} requests are arriving")
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
-        """The whole body, read while it is within the limit."""
+    async def _receive_body(
+        self, headers: dict[bytes, str], receive: Receive, parts: list[bytes]
+    ) -> None:
+        """Receive the whole body while it, and all that are held with it, are within their limits."""
         limit = self._settings.body_bytes_max
+        held_max = limit * self._settings.concurrency_max
         told = headers.get(b"content-length", "0")
         if told.isdigit() and int(told) > limit:
             raise _too_large(limit)
-        parts: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(BODY_WAIT_S_MAX):
@@ -127,10 +146,14 @@ class Shell:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Problem("timeout", "the client went away")
-                    size += len(message.get("body", b""))
+                    part = message.get("body", b"")
+                    size += len(part)
                     if size > limit:
                         raise _too_large(limit)
-                    parts.append(message.get("body", b""))
+                    if self._held_bytes + len(part) > held_max:
+                        raise _overloaded(f"{held_max:,} bytes of requests are held")
+                    self._held_bytes += len(part)
+                    parts.append(part)
                     if not message.get("more_body"):
                         break
         except TimeoutError:
@@ -142,7 +165,10 @@ class Shell:
             raise Problem(
                 "unsupported-media-type", "send application/json or application/octet-stream"
             )
-        return b"".join(parts)
+
+
+def _overloaded(why: str) -> Problem:
+    return Problem("overloaded", f"{why}; come back in a moment")
 
 
 def _too_large(limit: int) -> Problem:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import select
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -178,6 +183,48 @@ def test_every_read_may_bring_a_deadline(
     # The proxy's own threads ask, too, and bring none.
     assert [one for one in seen if one is not None and 4_000 < one < 5_000]
     assert read(-1.0) == 422
+
+
+@contextmanager
+def half_sent(proxy: Running, sent: bytes, *, announced: int) -> Iterator[socket.socket]:
+    """A client that stops in the middle of its body."""
+    place = httpx.URL(proxy.url)
+    with socket.create_connection((place.host, place.port or 80), timeout=10) as client:
+        head = (
+            f"POST /v1/search HTTP/1.1\r\nHost: {place.host}:{place.port}\r\nContent-Type: "
+            f"application/json\r\nContent-Length: {announced}\r\nConnection: close\r\n\r\n"
+        )
+        client.sendall(head.encode() + sent)
+        yield client
+
+
+def test_clients_that_stop_in_the_middle_keep_nobody_out(guarded: Running) -> None:
+    """More of them than may be worked on at a time; and who goes on after all is answered."""
+    body = json.dumps({"vector": VECTOR}).encode()
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(half_sent(guarded, body[:5], announced=len(body))) for _ in range(8)
+        ]
+        for _ in range(100):
+            assert guarded.client.post("/v1/search", json={"vector": VECTOR}).status_code == 200
+        for client in clients:
+            client.sendall(body[5:])
+            assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+
+
+def test_the_bodies_that_are_held_are_bounded(guarded: Running) -> None:
+    """By the bytes of as many of the largest as may be worked on at a time: here two."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(half_sent(guarded, b"x" * 4_000, announced=4_096)) for _ in range(3)
+        ]
+        answered, _, _ = select.select(clients, [], [], 20)
+        assert len(answered) == 1
+        assert answered[0].recv(1_000).startswith(b"HTTP/1.1 429")
+    # Let go of with its client.
+    eventually(
+        lambda: guarded.client.post("/v1/search", json={"vector": VECTOR}).status_code == 200
+    )
 
 
 def test_too_many_at_a_time_are_told_to_come_back(guarded: Running) -> None:
