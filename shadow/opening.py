@@ -60,8 +60,8 @@ class Migration:
 
     @property
     def directory(self) -> Path:
-        """The state directory."""
-        return self.settings.state_directory.absolute()
+        """The state directory, wherever the process is by now."""
+        return self.settings.state_directory
 
     def load_faiss(self) -> FaissFollower:
         """This process's own FAISS copy, at the head of the journal."""
@@ -126,6 +126,8 @@ def open_migration(
     ConfigurationError, StoreCorrupt.
     """
     directory = settings.state_directory.absolute()
+    # A program that changes its working directory later must not be led to another state directory.
+    settings = settings.model_copy(update={"state_directory": directory})
     _make_private(directory)
     # Shared by every process that has the migration open, until it is closed: a restore waits for none.
     running = enter(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +101,27 @@ def test_a_snapshot_clears_dead_rows_away(small_migration: SmallMigration) -> No
         with closing(migration.load_faiss().store) as store:
             assert store.describe()["tombstones"] == 0
             assert store.get(["r-3"])[0].text == "again"
+
+
+def test_a_program_may_change_its_working_directory(
+    small_migration: SmallMigration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As daemons and notebooks do: a state directory that was named from the first one stays where it is,
+    for what runs in the background too."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    settings = small_migration.settings.model_copy(update={"state_directory": Path(".shadow")})
+    migration = SmallMigration(settings).with_settings(gate={"verify_every_s": 1.0})
+    monkeypatch.chdir(first)
+    migration.filled(1)
+    with migration.opened() as parts, migration.routed() as router:
+        monkeypatch.chdir(second)
+
+        def clean() -> bool:
+            found = parts.verification()
+            return found is not None and found.state == "clean"
+
+        until("a verify in the background", clean, seconds=60)
+        assert router.upsert([record("b")]) == 2
+    assert list(second.iterdir()) == []
