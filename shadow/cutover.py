@@ -197,6 +197,7 @@ class Cutover:
             rehearsal_over=self._is_over(route.rehearsing_until),
             latch=self._routes.latch(),
             alarm=None if alarm is None else f"PostgreSQL's {alarm} has become worse",
+            postgresql_empty=standing.state == "empty",
         )
 
     def _is_over(self, rehearsing_until: float | None) -> bool:

@@ -108,7 +108,8 @@ class Request:
 class Facts:
     """What the plan is decided on. ``blocked_ready`` and ``blocked_automatic`` are the sentences that
     keep the gate from Pass at the operator's and at the automatic level: empty means Pass.
-    ``postgresql_following`` is ``None`` while it cannot be asked; ``behind`` says how far PostgreSQL lags, ``None`` when the read rule lets it answer."""
+    ``postgresql_following`` is ``None`` while it cannot be asked; ``postgresql_empty``: the table that
+    this process is told to use was never filled; ``behind`` says how far PostgreSQL lags, ``None`` when the read rule lets it answer."""
 
     postgresql_following: bool | None
     behind: str | None
@@ -118,6 +119,7 @@ class Facts:
     rehearsal_over: bool
     latch: str | None
     alarm: str | None
+    postgresql_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,11 @@ class Rehearse:
 
 Step = Stay | Move | Rehearse
 
+EMPTY_HERE = (
+    "the table that this process is told to use was never filled, and the migration has a copy somewhere: "
+    "give every process the same DATABASE_URL and postgresql.table, or run `shadow backfill` if the copy "
+    "was dropped"
+)
 NO_COPY = "PostgreSQL holds no complete copy that follows the journal: run `shadow backfill`"
 
 
@@ -169,7 +176,7 @@ def plan(route: Route, request: Request, facts: Facts) -> Step:
         waits = ("PostgreSQL cannot be reached",)
         return Stay(waits if request.wanted.leaves_faiss else ())
     if not facts.postgresql_following:
-        return _without_copy(route, request)
+        return _without_copy(route, request, facts)
     if route.phase is Phase.FAISS:
         return Move(Phase.SHADOW, "the copy in PostgreSQL is complete and follows the journal")
     if route.phase is Phase.POSTGRESQL or not request.wanted.leaves_faiss:
@@ -177,8 +184,12 @@ def plan(route: Route, request: Request, facts: Facts) -> Step:
     return _towards_postgresql(request, facts)
 
 
-def _without_copy(route: Route, request: Request) -> Step:
+def _without_copy(route: Route, request: Request, facts: Facts) -> Step:
     if route.phase in (Phase.SHADOW, Phase.RAMP):
+        if facts.postgresql_empty:
+            # Some other process filled another one. If each moved to what it sees of its own, the route
+            # would go to and fro for ever.
+            return Stay((EMPTY_HERE,))
         # Mirroring to a store that holds nothing would only count errors.
         return Move(Phase.FAISS, "PostgreSQL does not follow the journal: it needs a backfill")
     if not request.wanted.leaves_faiss:

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shadow.core.phases import Wanted
+from shadow.core.phases import Phase, Wanted
 from tests.fakes.running import Running, record_of, running, until
+from tests.plugins.migrations import SmallMigration, record
+from vectorstore.types import Query
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLLOWED_WITHIN_S = 1.0
@@ -67,3 +69,29 @@ def test_the_other_process_follows(tmp_path: Path, postgresql_dsn: str, fresh_ta
             code = other.wait(timeout=30)
         assert code == 0, (tmp_path / "stderr").read_text()[-3000:]
         assert migration.proves_equal() == migration.router.count()
+
+
+def test_processes_that_name_different_tables_do_not_move_the_route_to_and_fro(
+    small_migration: SmallMigration,
+) -> None:
+    """One was started without the settings of the others, so its table was never filled. The route stays
+    where those with the copy put it, FAISS answers in the one without, and it is told what to mend."""
+    small_migration.filled()
+    table = small_migration.settings.postgresql.table
+    mistaken = small_migration.with_settings(postgresql={"table": f"{table}_other"})
+    with small_migration.opened() as right, mistaken.opened() as wrong:
+        for _ in range(5):
+            for migration in (right, wrong):
+                migration.postgresql.look()
+                waits = migration.cutover.step(who="test")
+        assert any("give every process the same DATABASE_URL" in one for one in waits)
+        route = right.routes.current()
+        assert (route.version, route.phase) == (2, Phase.SHADOW)
+    small_migration.flipped()
+    with mistaken.routed() as router:
+        query = Query(record("r-1").embedding, k=1, timeout_ms=10_000)
+        assert router.search(query).store == "faiss"
+        router.upsert([record("written")])
+    with small_migration.routed() as router:
+        until("PostgreSQL answers", lambda: router.search(query).store == "postgresql")
+        assert router.get(["written"])
