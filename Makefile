@@ -8,7 +8,7 @@ SEED ?=
 PYTEST_OPTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all tools check bench bench-full retrieval soak docs clean
+.PHONY: help setup demo test test-oldest test-all tools check bench bench-full retrieval soak docs clean
 
 help: ## print what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,13 @@ demo: setup ## carry the farming handbook through a whole migration, under live 
 
 test: setup ## run the tests (under 8 minutes)
 	@$(RUN)/python -m pytest -m "not slow" -n 2 $(PYTEST_OPTIONS)
+
+test-oldest: ## run the tests with the oldest versions of everything that pyproject.toml admits
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python \
+		--resolution lowest-direct -e '.[dev]'
+	@.venv-oldest/bin/python -m pytest -m "not slow" -n 2 $(PYTEST_OPTIONS)
 
 test-all: setup tools ## run all tests, the long ones too
 	@$(RUN)/python -m pytest -n 2 $(PYTEST_OPTIONS)

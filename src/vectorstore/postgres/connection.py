@@ -95,9 +95,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         types: Sequence[int],
         values: Sequence[bytes | None],
     ) -> PGresult:
+        # Lists, since the driver's compiled part takes nothing else before psycopg 3.3.
         self.pgconn.send_query_prepared(
             name or self._prepare(text, types),
-            values,
+            list(values),
             [Format.BINARY] * len(values),
             result_format=Format.BINARY,
         )
@@ -109,7 +110,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.execute(b"DEALLOCATE " + oldest, prepare=False)
         self._names_given += 1
         name = b"shadow_%d" % self._names_given
-        self.pgconn.send_prepare(name, text.encode(), types)
+        self.pgconn.send_prepare(name, text.encode(), list(types))
         self._result(ExecStatus.COMMAND_OK)
         self._names_by_text[text] = name
         return name

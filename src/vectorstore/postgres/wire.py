@@ -6,6 +6,7 @@ import json
 import struct
 from typing import Any
 
+import numpy as np
 import psycopg
 from pgvector import Vector as PgVector
 from pgvector.psycopg import register_vector
@@ -46,8 +47,8 @@ class _ArrayLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: Buffer) -> Vector:
-        found: Vector = PgVector.from_binary(data).to_numpy()
-        return found
+        # pgvector before 0.5 gives the bytes in the order of the wire.
+        return np.asarray(PgVector.from_binary(data).to_numpy(), dtype=np.float32)
 
 
 class _JsonbLoader(Loader):
