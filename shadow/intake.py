@@ -152,7 +152,9 @@ def _taken_in(
 ) -> FaissStore:
     from vectorstore.faiss.intake import take_in
 
-    _require_movable(path)
+    vectors = _require_movable(path)
+    # Said beforehand: with millions of rows the rest takes minutes.
+    on_note(f"taking in {vectors:,} vectors from {path}: copied, checked, then the first snapshot")
     aside = origin.with_name(_ASIDE)
     if origin.exists():
         # Left from an intake that failed, or, where the snapshots were lost, the last copy there is.
@@ -191,14 +193,16 @@ def _put_back(origin: Path) -> None:
         aside.rename(origin)
 
 
-def _require_movable(path: Path) -> None:
-    """Refuse what PostgreSQL cannot hold by the head of the file, before anything is copied or read."""
+def _require_movable(path: Path) -> int:
+    """How many vectors there are, by the head of the file; what PostgreSQL cannot hold is refused by it,
+    before anything is copied or read."""
     from vectorstore.faiss.intake import recognise
     from vectorstore.faiss.intake.headers import checked_header
     from vectorstore.postgres.settings import DIMENSION_MAX
 
     index = recognise(path).index
-    dimension = checked_header(index).dimension
+    header = checked_header(index)
+    dimension = header.dimension
     if dimension > DIMENSION_MAX:
         raise IntakeRefused(
             f"{index} has vectors of {dimension:,} dimensions, and pgvector's type `vector` holds at "
@@ -206,6 +210,7 @@ def _require_movable(path: Path) -> None:
             "in. Embed the texts with a model of fewer dimensions, or ask it for shorter vectors "
             "(shadow reembed TARGET --source FOLDER --embedder NAME), and migrate that"
         )
+    return header.rows
 
 
 def _remembered(directory: Path) -> dict[str, str | None] | None:

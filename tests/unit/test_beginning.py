@@ -60,6 +60,18 @@ def count(found: Settings) -> int:
         return router.count()
 
 
+def test_what_may_take_minutes_is_said_beforehand(tmp_path: Path, index: Path) -> None:
+    """How many vectors are taken in is told before the first byte is copied."""
+    said: list[tuple[str, bool]] = []
+    copy = tmp_path / "state" / "origin"
+    found = settings(tmp_path / "state", path=index)
+    open_migration(found, on_note=lambda note: said.append((note, copy.exists()))).close()
+    note, copied = said[0]
+    assert note.startswith(f"taking in {ROWS} vectors from {index}")
+    assert not copied
+
+
+
 def write_one(found: Settings) -> None:
     with closing(open_router(found)) as router:
         router.upsert([Record("new", np.ones(DIMENSION, dtype=np.float32), "new", {})])

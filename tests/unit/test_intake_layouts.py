@@ -194,6 +194,31 @@ def test_ids_alone_are_enough(tmp_path: Path) -> None:
     assert (record.text, record.metadata) == ("", {})
 
 
+def test_what_repeats_in_the_lines_is_held_once(tmp_path: Path) -> None:
+    """The names of the keys and the short texts beside them: else millions of lines hold millions of each."""
+    ids, texts, _ = labelled()
+    fields = [{"crop": f"maize {at % 2}", "page": at} for at in range(ROWS)]
+    write_bare_layout(tmp_path / "bare", bare_index("flat"), ids, texts, fields)
+    store = take_in(tmp_path / "bare", copy_to=tmp_path / "copy").store
+    held = [one.metadata for one in store.records(0, ROWS)]
+    assert held == fields
+    assert len({id(key) for one in held for key in one}) == 2
+    assert len({id(one["crop"]) for one in held}) == 2
+
+
+def test_what_only_pythons_reader_takes_is_taken(tmp_path: Path) -> None:
+    """A whole number beyond 64 bits stays whole; what JSON does not know is refused by its position."""
+    ids, texts, fields = labelled()
+    fields[3] = {"n": 2**70, "below": -(2**64)}
+    write_bare_layout(tmp_path / "bare", bare_index("flat"), ids, texts, fields)
+    store = take_in(tmp_path / "bare", copy_to=tmp_path / "copy").store
+    assert store.get(["doc-3"])[0].metadata == {"n": 2**70, "below": -(2**64)}
+    fields[5] = {"n": float("nan")}
+    write_bare_layout(tmp_path / "odd", bare_index("flat"), ids, texts, fields)
+    with pytest.raises(IntakeRefused, match=r"position:5 .*nan"):
+        take_in(tmp_path / "odd", copy_to=tmp_path / "other")
+
+
 def test_a_durable_copy_is_made_and_the_source_is_left_alone(tmp_path: Path) -> None:
     """The copies carry their sums; the source keeps every byte; a second run reuses the copy."""
     path = write_bot_layout(tmp_path / "bot", "flat", vectors(), mixed_chunks())

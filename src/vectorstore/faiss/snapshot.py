@@ -29,6 +29,7 @@ from vectorstore.faiss.engine import write_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
 from vectorstore.faiss.roomy import read_with_room
 from vectorstore.faiss.rows import Rows
+from vectorstore.faiss.shared_values import SharedValues
 from vectorstore.faiss.store import FaissStore
 
 __all__ = [
@@ -46,8 +47,6 @@ INDEX_NAME = "index.faiss"
 RECORDS_NAME = "records.jsonl"
 TOMBSTONES_NAME = "tombstones.npy"
 
-_SHARED_MAX = 10_000
-_SHARED_LENGTH_MAX = 100
 _ASIDE = ".writing-"
 _DEAD: dict[str, Any] = {"id": "", "text": "", "metadata": {}, "seq": 0}
 _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
@@ -227,7 +226,7 @@ def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
     texts: list[str] = []
     metadata: list[Any] = []
     seqs: list[int] = []
-    values = _SharedValues()
+    values = SharedValues()
     with path.open("rb") as lines:
         for alive in live:
             record: dict[str, Any] = reader(next(lines)) if alive else _DEAD
@@ -236,22 +235,3 @@ def _rows(path: Path, live: list[bool], dead: Any, wide: bool) -> Rows:
             metadata.append(values.shared(record["metadata"]))
             seqs.append(record["seq"])
     return Rows(ids, texts, metadata, seqs, dead=dead)
-
-
-class _SharedValues:
-    """Lets records share the short texts that repeat in their metadata: names of documents, kinds."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-
-    def shared(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The same object, with values that were met before in place of equal ones."""
-        known = self._known
-        for key, value in metadata.items():
-            if type(value) is str and len(value) <= _SHARED_LENGTH_MAX:
-                found = known.get(value)
-                if found is not None:
-                    metadata[key] = found
-                elif len(known) < _SHARED_MAX:
-                    known[value] = value
-        return metadata
