@@ -71,7 +71,6 @@ def test_what_may_take_minutes_is_said_beforehand(tmp_path: Path, index: Path) -
     assert not copied
 
 
-
 def write_one(found: Settings) -> None:
     with closing(open_router(found)) as router:
         router.upsert([Record("new", np.ones(DIMENSION, dtype=np.float32), "new", {})])

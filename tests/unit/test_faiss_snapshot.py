@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -45,6 +46,26 @@ def contents(store: FaissStore) -> list[Any]:
         (one.id, one.embedding.tobytes(), one.text, one.metadata, one.seq)
         for one in store.records(0, 1000)
     ]
+
+
+def test_the_garbage_collector_passes_the_rows_by(tmp_path: Path) -> None:
+    """However many there are: a full collection looks at none, before a page was read and after."""
+    many = 3_001
+    store = FaissStore.empty(dimension=2, metric=Metric.L2)
+    rows = np.random.default_rng(2).normal(size=(many, 2)).astype(np.float32)
+    for start in range(0, many, 1_000):
+        block = enumerate(rows[start : start + 1_000], start)
+        store.upsert([Record(f"r{at:05d}", row, f"text {at}", {"n": at}) for at, row in block])
+    before = {id(one) for one in gc.get_objects()}
+    loaded = load_snapshot(write_snapshot(store, tmp_path, incarnation="one"))
+    loaded.scan(limit=10)
+    gc.collect()
+    walked = [
+        len(one)
+        for one in gc.get_objects()
+        if id(one) not in before and isinstance(one, list | dict) and len(one) > many // 5
+    ]
+    assert (loaded.count(), walked) == (many, [])
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])

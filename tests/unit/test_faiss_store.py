@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from typing import Any
 
 import faiss
@@ -30,7 +31,7 @@ from vectorstore.faiss.exact_scan import ExactScan
 from vectorstore.faiss.gate import Gate
 from vectorstore.faiss.index import IVF_TRAINING_ROWS, wrapped_index
 from vectorstore.faiss.ranking import BLOCK_ROWS
-from vectorstore.faiss.rows import MASKS_MAX, Rows
+from vectorstore.faiss.rows import MASKS_MAX, MATCHED_BLOCK, Rows
 from vectorstore.faiss.store import FaissStore
 from vectorstore.memory import MemoryStore
 
@@ -546,3 +547,19 @@ def test_a_change_under_way_is_no_failure_to_whoever_asks_how_far_it_is(
     monkeypatch.setattr(Collection, "write", watched)
     assert store.upsert([record("b", normal(1)[0])]) == 2
     assert asked == [(1, False)]
+
+
+def test_a_filter_is_matched_block_by_block() -> None:
+    """A new filter makes no list of all rows: to make one is a single step, in which no thread moves."""
+    count = 3 * MATCHED_BLOCK
+    rows = np.zeros((count, 1), dtype=np.float32)
+    store = store_of(flat_of(rows), Metric.INNER_PRODUCT)
+    store.count(Filter.of({"share": 1}))
+    tracemalloc.start()
+    try:
+        assert store.count(Filter.of({"share": 7})) == sum(at % 100 == 7 for at in range(count))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A list of positions takes forty bytes for each of them, and there may be two of a block.
+    assert peak < 2 * 40 * MATCHED_BLOCK

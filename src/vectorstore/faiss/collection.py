@@ -14,6 +14,7 @@ from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.index import RowIndex, Rows2D
 from vectorstore.faiss.ranking import Ranking, ranked_rows, scores_float32, scores_of_distances
 from vectorstore.faiss.rows import Rows
+from vectorstore.faiss.untracked import untracked
 from vectorstore.types import Hit, Metric, Record, Vector
 
 __all__ = ["UNIT_TOLERANCE", "Collection", "Pending"]
@@ -219,4 +220,4 @@ class Collection:
                 f"the index holds vectors whose length is off 1 by up to {worst:.3g}, so it cannot "
                 "rank by cosine; use the metric that it was built for, or normalise and rebuild it"
             )
-        return norms.tolist() if worst > CORRECTED_TOLERANCE else None
+        return untracked(norms.tolist()) if worst > CORRECTED_TOLERANCE else None

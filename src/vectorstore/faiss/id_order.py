@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Container, Iterable
 
+from vectorstore.faiss.untracked import untracked
+
 __all__ = ["BUCKET_IDS", "IdOrder"]
 
 BUCKET_IDS = 1_000
@@ -62,7 +64,9 @@ class IdOrder:
     def _tidied(self, at: int) -> list[str]:
         if not self._sorted[at]:
             present = self._present
-            self._buckets[at] = sorted({one for one in self._buckets[at] if one in present})
+            self._buckets[at] = untracked(
+                sorted({one for one in self._buckets[at] if one in present})
+            )
             self._sorted[at] = True
         return self._buckets[at]
 
@@ -70,6 +74,6 @@ class IdOrder:
         bucket = self._tidied(at)
         if len(bucket) > BUCKET_IDS:
             half = len(bucket) // 2
-            self._buckets[at : at + 1] = [bucket[:half], bucket[half:]]
+            self._buckets[at : at + 1] = [untracked(bucket[:half]), untracked(bucket[half:])]
             self._firsts.insert(at + 1, bucket[half])
             self._sorted.insert(at + 1, True)

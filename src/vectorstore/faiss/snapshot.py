@@ -31,6 +31,7 @@ from vectorstore.faiss.roomy import read_with_room
 from vectorstore.faiss.rows import Rows
 from vectorstore.faiss.shared_values import SharedValues
 from vectorstore.faiss.store import FaissStore
+from vectorstore.faiss.untracked import untracked
 
 __all__ = [
     "INDEX_NAME",
@@ -148,9 +149,8 @@ def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
         rows = collection.rows
         dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))
         live_count = len(rows.live)
-        columns = zip(
-            list(rows.ids), list(rows.seqs), list(rows.texts), list(rows.metadata), strict=True
-        )
+        held = (rows.ids, rows.seqs, rows.texts, rows.metadata)
+        columns = zip(*(untracked(list(column)) for column in held), strict=True)
     skipped = set(dead.tolist())
     records = (row for at, row in enumerate(columns) if at not in skipped)
     wide = _write_records(aside / RECORDS_NAME, records)
