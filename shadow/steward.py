@@ -1,14 +1,14 @@
 """The threads that keep a router true: other processes' writes and flips, the journal, the phases.
 
 The **watcher** looks for what other processes wrote and decided. The **applier** brings the journal to
-PostgreSQL. The **steward** takes the steps of the cutover, and, in one process of the machine at a
-time, makes snapshots and truncates the journal.
+PostgreSQL. The **steward** takes the steps of the cutover. The **housekeeper**, in one process of the
+machine at a time, makes snapshots and truncates the journal: with millions of rows a snapshot takes
+minutes, and no step may wait for it, least of all one back to FAISS.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -63,11 +63,11 @@ class Steward:
                 ("shadow-watcher", self._watch),
                 ("shadow-applier", self._apply),
                 ("shadow-steward", self._step),
+                ("shadow-housekeeper", self._keep_house),
             )
         ]
         self._version = -1
         self._backoff_s = BACKOFF_S_MIN
-        self._kept_house_at = 0.0
         self._verifying = VerifySchedule(migration.settings, migration.verification)
 
     def start(self) -> None:
@@ -152,8 +152,6 @@ class Steward:
     def _step(self) -> float:
         migration = self._migration
         following = migration.postgresql.standing.state == "following"
-        if migration.routes.current().phase is not Phase.FINAL:
-            self._keep_house(following=following)
         if is_open(migration):
             # Whoever began it may have been killed, and until it is done nobody can write.
             complete(migration, who=who("router"), why="a finalize was begun")
@@ -162,14 +160,13 @@ class Steward:
         self._verifying.step(following=following)
         return STEP_S
 
-    def _keep_house(self, *, following: bool) -> None:
+    def _keep_house(self) -> float:
         """Make a snapshot when the journal has grown enough, and truncate what nobody needs."""
-        if time.monotonic() - self._kept_house_at < HOUSEKEEPING_S:
-            return
-        self._kept_house_at = time.monotonic()
         migration = self._migration
+        if migration.routes.current().phase is Phase.FINAL:
+            return HOUSEKEEPING_S
         journal, settings = migration.journal, migration.settings.journal
-        if following:
+        if migration.postgresql.standing.state == "following":
             migration.look_at_era(self._faiss.store)
             # It may have been let go of since it was last seen.
             with suppress(JournalGap):
@@ -198,3 +195,4 @@ class Steward:
                 holder=holder,
                 next="at the limit the holder is let go of; PostgreSQL then needs `shadow backfill`",
             )
+        return HOUSEKEEPING_S

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from shadow.config_sources import environment_of, load_settings
+from shadow.core.phases import Phase
 from shadow.process_lock import hold_lock
 from shadow.verify_schedule import VerifySchedule
 from shadow.writes.journal import Journal
+from shadow.writes.snapshots import SnapshotKeeper
 from tests.plugins.migrations import SmallMigration, record, until
 
 
@@ -125,3 +128,27 @@ def test_a_program_may_change_its_working_directory(
         until("a verify in the background", clean, seconds=60)
         assert router.upsert([record("b")]) == 2
     assert list(second.iterdir()) == []
+
+
+def test_no_step_waits_for_a_snapshot(
+    small_migration: SmallMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is made, which takes minutes with millions of rows, the phases go on."""
+    under_way, done = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> None:
+        under_way.set()
+        done.wait()
+
+    small_migration.filled()
+    small = small_migration.with_settings(journal={"snapshot_entries": 1})
+    monkeypatch.setattr(SnapshotKeeper, "make", slow)
+    try:
+        with small.opened() as migration:
+            migration.journal.append([(f"r-{n}", record(f"r-{n}", "again")) for n in range(20)])
+            with small.routed():
+                assert under_way.wait(60)
+                until("the next phase", lambda: migration.routes.current().phase is Phase.SHADOW)
+                done.set()
+    finally:
+        done.set()

@@ -94,13 +94,12 @@ class Process:
         self.steward._apply()
 
     def step(self) -> None:
-        """One step of the steward thread, without housekeeping."""
-        self.steward._kept_house_at = math.inf
+        """One step of the steward thread."""
         self.steward._step()
 
     def keep_house(self) -> None:
-        """A step of the steward thread in which housekeeping is due."""
-        self.steward._kept_house_at = -math.inf
+        """One round of the housekeeper, and the step of the steward that follows."""
+        self.steward._keep_house()
         self.steward._step()
 
     def snapshot(self) -> None:
