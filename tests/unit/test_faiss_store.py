@@ -221,6 +221,7 @@ def test_a_hundred_filters_in_turn_are_remembered_as_far_as_there_is_memory(
     remember = Rows.remember
 
     def counted(held: Rows, filter: Filter) -> Any:
+        # All rows are less than a block.
         worked_out.append(filter)
         return remember(held, filter)
 
@@ -551,7 +552,7 @@ def test_a_change_under_way_is_no_failure_to_whoever_asks_how_far_it_is(
 
 def test_a_filter_is_matched_block_by_block() -> None:
     """A new filter makes no list of all rows: to make one is a single step, in which no thread moves."""
-    count = 3 * MATCHED_BLOCK
+    count = 16 * MATCHED_BLOCK
     rows = np.zeros((count, 1), dtype=np.float32)
     store = store_of(flat_of(rows), Metric.INNER_PRODUCT)
     store.count(Filter.of({"share": 1}))
@@ -563,3 +564,83 @@ def test_a_filter_is_matched_block_by_block() -> None:
         tracemalloc.stop()
     # A list of positions takes forty bytes for each of them, and there may be two of a block.
     assert peak < 2 * 40 * MATCHED_BLOCK
+
+
+def test_a_write_gets_in_while_a_new_filter_is_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two blocks of rows, however many there are of them."""
+    rows = normal(200)
+    store = store_of(flat_of(rows), Metric.INNER_PRODUCT)
+    written = threading.Event()
+    waited: list[bool] = []
+
+    def write() -> None:
+        store.upsert([record("new", rows[0], share=7)])
+        written.set()
+
+    writer = threading.Thread(target=write)
+    read = Gate.read
+
+    def spied(gate: Gate, work: Any) -> Any:
+        found = read(gate, work)
+        if threading.current_thread() is threading.main_thread() and not waited and steps:
+            writer.start()
+            waited.append(written.wait(20))
+        return found
+
+    steps: list[Filter] = []
+    remember = Rows.remember
+
+    def counted(held: Rows, filter: Filter) -> Any:
+        steps.append(filter)
+        return remember(held, filter)
+
+    monkeypatch.setattr("vectorstore.faiss.rows.MATCHED_BLOCK", 16)
+    monkeypatch.setattr(Rows, "remember", counted)
+    monkeypatch.setattr(Gate, "read", spied)
+    found = store.count(Filter.of({"share": 7}))
+    writer.join()
+    assert (waited, found) == ([True], 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_while_a_filter_is_matched_is_matched_too(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New rows, changed ones and deleted ones, before and behind the block that is at hand."""
+    draw = np.random.default_rng(4)
+    store = FaissStore.empty(dimension=DIMENSION, metric=Metric.L2, kind=kind)
+    oracle = MemoryStore(dimension=DIMENSION, metric=Metric.L2)
+    names = [f"r{at:03d}" for at in range(150)]
+
+    def write() -> None:
+        some = [str(one) for one in draw.choice(names, 3, replace=False)]
+        batch = [record(one, normal(1)[0], crop=int(draw.integers(3))) for one in some]
+        gone = [some[0], names[int(draw.integers(150))]]
+        for one in (store, oracle):
+            one.upsert(batch)
+            one.delete(gone)
+
+    for _ in range(60):
+        write()
+    read = Gate.read
+    blocks = 0
+
+    def spied(gate: Gate, work: Any) -> Any:
+        nonlocal blocks
+        found = read(gate, work)
+        if found is None and matching:
+            blocks += 1
+            write()
+        return found
+
+    monkeypatch.setattr("vectorstore.faiss.rows.MATCHED_BLOCK", 8)
+    monkeypatch.setattr("vectorstore.faiss.rows.MASKS_MAX", 1)
+    monkeypatch.setattr(Gate, "read", spied)
+    for crop in range(12):
+        matching = True
+        store.count(Filter.of({"crop": [crop % 3, 9]}))
+        matching = False
+        for asked in ([crop % 3, 9], [crop % 3]):
+            wanted = Filter.of({"crop": asked})
+            assert store.count(wanted) == oracle.count(wanted)
+    assert blocks > 12

@@ -77,6 +77,12 @@ class Bitmap:
                 self._positions = found
         return found
 
+    def between(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """The positions from ``start`` up to ``stop``, in ascending order."""
+        first = start & ~7
+        block = np.unpackbits(self._bits[first >> 3 : (stop + 7) >> 3], bitorder="little")
+        return np.flatnonzero(block[start - first : stop - first]).astype(np.int64) + start
+
     def flags(self, size: int) -> npt.NDArray[np.bool_]:
         """Which of the first ``size`` positions are in, shape (size,)."""
         flags = np.zeros(size, dtype=np.bool_)

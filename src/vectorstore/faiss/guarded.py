@@ -47,6 +47,7 @@ class Guarded:
         # Taken before the lock above: a rebuild goes on while writes do.
         self._rebuilding = threading.Lock()
         self._ordering = threading.Lock()
+        self._finding = threading.Lock()
         # Ids that were written since a rebuild began, if one is under way.
         self._changed: set[str] | None = None
 
@@ -120,11 +121,20 @@ class Guarded:
         found = self._read(known)
         if found is not None:
             return found[0]
-        # Matching every row takes long, and a reader inside would hold off the writer and, behind
-        # it, all readers. So it is done with writes held off instead.
-        with self._writing:
-            only = self._usable().rows.remember(filter)
-            return self._read(lambda collection: ask(collection, only))
+
+        def worked_out(collection: Collection) -> tuple[T] | None:
+            # Whoever was before may have asked for the same.
+            only = collection.rows.mask(filter)
+            if only is None:
+                only = collection.rows.remember(filter)
+            return None if only is None else (ask(collection, only),)
+
+        # Block by block: matching every row takes long, and a reader that stays inside holds off the
+        # writer and, behind it, all readers. A rebuild begins anew.
+        with self._finding:
+            while (found := self._read(worked_out)) is None:
+                pass
+        return found[0]
 
     def _page(self, after: str, limit: int, ask: Callable[[Collection, list[str]], T]) -> T:
         """What ``ask`` makes of the collection and the ids that follow ``after``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ MASKS_BYTES_MAX = 256 << 20
 POSITIONS_KEPT_MAX = 65_536
 """Of how many matches the positions are kept as well: half a megabyte."""
 
-MATCHED_BLOCK = 65_536
-"""Rows that a filter is held against at a time."""
+MATCHED_BLOCK = 8_192
+"""Rows that a filter is held against under one hold."""
 
 ORDER_BLOCK = 1_000
 """Ids that are brought in order under one hold."""
@@ -49,6 +50,15 @@ def _held(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, list | dict | tuple):
             return _Nested(metadata)
     return metadata if type(metadata) is dict else dict(metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A filter that the positions below ``upto`` were held against; ``flags`` says which of them match."""
+
+    filter: Filter
+    flags: npt.NDArray[np.bool_]
+    upto: int
 
 
 class Rows:
@@ -84,6 +94,7 @@ class Rows:
         self._unordered: int | None = 0
         # The least recently used first.
         self._masks: dict[Filter, Bitmap] = {}
+        self._begun: _Begun | None = None
         self._using = threading.Lock()
 
     @property
@@ -115,6 +126,9 @@ class Rows:
                 mask.add(at)
             else:
                 mask.discard(at)
+        begun = self._begun
+        if begun is not None and at < begun.upto:
+            begun.flags[at] = begun.filter.matches(metadata)
 
     def bury(self, at: int) -> None:
         """Turn a position into a tombstone."""
@@ -126,6 +140,8 @@ class Rows:
         self.live.discard(at)
         for mask in self._masks.values():
             mask.discard(at)
+        if self._begun is not None:
+            self._begun.flags[at : at + 1] = False
 
     def move_last_to(self, at: int) -> None:
         """Drop the record at ``at`` by letting the last one take its place: the index stays dense."""
@@ -144,6 +160,12 @@ class Rows:
             self.ids[at], self.texts[at] = record_id, text
             self.metadata[at], self.seqs[at] = metadata, seq
             self.position[record_id] = at
+        begun = self._begun
+        if begun is not None:
+            if at < begun.upto and at != last:
+                begun.flags[at] = begun.filter.matches(metadata)
+            # What is put at the end from now on is still to be matched.
+            self._begun = replace(begun, upto=min(begun.upto, last))
         if self._unordered:
             # What is put at the end from now on is still to be brought in order.
             self._unordered = min(self._unordered, last)
@@ -180,20 +202,32 @@ class Rows:
                 self._masks[filter] = mask
             return mask
 
-    def remember(self, filter: Filter) -> Bitmap:
-        """Find the rows that a filter matches, and keep the answer current from now on."""
-        flags = np.zeros(len(self.ids), dtype=np.bool_)
-        columns, live = self.metadata, self.live.positions()
-        # Block by block: a list of all positions is made in one step, and no thread moves meanwhile.
-        for start in range(0, live.size, MATCHED_BLOCK):
-            matching = self._candidates(filter, live[start : start + MATCHED_BLOCK].tolist())
-            flags[[at for at in matching if filter.matches(columns[at])]] = True
-        mask = Bitmap(flags, kept_max=POSITIONS_KEPT_MAX)
+    def remember(self, filter: Filter) -> Bitmap | None:
+        """Hold a block more of the rows against a filter. Once all are: those that match, kept current
+        from now on.
+
+        For one thread at a time, with writes held off meanwhile, but not from one block to the next.
+        """
+        count, begun = len(self.ids), self._begun
+        if begun is None or begun.filter != filter:
+            begun = _Begun(filter, np.zeros(count, dtype=np.bool_), 0)
+        start, stop = begun.upto, min(begun.upto + MATCHED_BLOCK, count)
+        flags, columns = begun.flags, self.metadata
+        if flags.size < stop:
+            flags = np.append(flags, np.zeros(count - flags.size, dtype=np.bool_))
+        matching = self._candidates(filter, self.live.between(start, stop).tolist())
+        flags[start:stop] = False
+        flags[[at for at in matching if filter.matches(columns[at])]] = True
+        self._begun = _Begun(filter, flags, stop)
+        if stop < count:
+            return None
+        mask = Bitmap(flags[:stop], kept_max=POSITIONS_KEPT_MAX)
         with self._using:
             self._masks[filter] = mask
             size = sum(known.nbytes for known in self._masks.values())
             while len(self._masks) > 1 and (len(self._masks) > MASKS_MAX or size > MASKS_BYTES_MAX):
                 size -= self._masks.pop(next(iter(self._masks))).nbytes
+        self._begun = None
         return mask
 
     def _forget(self, record_id: str) -> None:
