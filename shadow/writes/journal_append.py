@@ -13,7 +13,7 @@ from shadow.errors import ForeignIncarnation, JournalBusy, JournalFull, JournalS
 from shadow.writes.checkpointer import Checkpointer
 from shadow.writes.group_commit import GroupCommit
 from shadow.writes.journal_entry import EntryRow, batch_digest, row_of, vector_of
-from shadow.writes.journal_file import JournalFile
+from shadow.writes.journal_file import PAGE_SIZE_BYTES, JournalFile
 from vectorstore.errors import ConfigurationError, InvalidInput, VectorStoreError
 from vectorstore.types import Change, Metric, Record
 from vectorstore.validation import check_batch, check_id, check_text, encoded_record
@@ -157,7 +157,8 @@ class Appender:
             if rows:
                 connection.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
                 connection.execute("UPDATE state SET head = ?", (head,))
-                self._free_bytes -= size_bytes
+                # A row may leave all but a little of its last page unused.
+                self._free_bytes -= size_bytes + PAGE_SIZE_BYTES * len(rows)
         self._checkpointer.wrote(size_bytes)
         return outcomes
 

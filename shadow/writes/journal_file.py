@@ -26,7 +26,7 @@ from shadow.writes.sqlite_failure import is_code, translation
 from vectorstore.durable import sync_directory
 from vectorstore.errors import ConfigurationError
 
-__all__ = ["JournalFile"]
+__all__ = ["PAGE_SIZE_BYTES", "JournalFile"]
 
 FORMAT = 2
 BUSY_TIMEOUT_MS = 10_000

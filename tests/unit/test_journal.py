@@ -378,6 +378,26 @@ def test_the_size_limit_warns_and_then_refuses(tmp_path: Path, clock: Clock) -> 
     journal.close()
 
 
+def test_rows_that_leave_half_a_page_empty_keep_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast they come: what the file takes is counted, not what was put into it."""
+    monkeypatch.setattr("shadow.writes.journal_append.ROOM_AGE_S_MAX", 3_600.0)
+    journal = open_bound(tmp_path, size_bytes_max=2_000_000)
+    journal.append([put("a")])
+    journal.set_cursor("postgresql", 0)
+
+    def fill() -> None:
+        for _ in range(2_000):
+            journal.append([put("a", text="x" * 2_100)])
+
+    with pytest.raises(JournalFull):
+        fill()
+    # The last one may take a page, and the index over ids another.
+    assert journal.usage().bytes <= 2_000_000 + 2 * 4_096
+    journal.close()
+
+
 def test_one_callers_error_is_its_own(tmp_path: Path) -> None:
     """Among many threads, batches that do not fit or reuse an op_id fail alone; the others get
     gapless, disjoint seqs with their own contents."""
