@@ -30,8 +30,12 @@ NICENESS = 10
 def main() -> int:
     """Copy the part; return the exit code."""
     os.nice(NICENESS)
+    told = sys.stdin.readline()
+    if not told.endswith("\n"):
+        # Whoever started it was stopped before it had said what to copy.
+        return 0
     try:
-        _copy(json.loads(sys.stdin.readline()))
+        _copy(json.loads(told))
     except VectorStoreError as error:
         _tell({"error": type(error).__name__, "why": str(error)})
         return 1

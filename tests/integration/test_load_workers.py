@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,6 +187,20 @@ def test_ctrl_c_while_they_start_ends_them_in_words(large: SmallMigration) -> No
     assert process.returncode == 130
     assert "shadow: interrupted" in complaints
     assert "Traceback" not in complaints
+
+
+@pytest.mark.parametrize("told", ["", '{"snapshot": "'])
+def test_a_process_that_was_not_told_what_to_copy_ends_in_silence(told: str) -> None:
+    """Ctrl-C may end the command between the start of a process and its first line, or in that line."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "shadow.writes.load_worker"],
+        input=told,
+        text=True,
+        capture_output=True,
+        timeout=60.0,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_status_tells_how_far_it_is_and_what_is_left(large: SmallMigration) -> None:
