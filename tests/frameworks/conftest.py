@@ -27,7 +27,7 @@ Opener = Callable[..., VectorStore]
 
 
 def router(phase: str) -> Opener:
-    """Opens the session's router in this phase, emptied."""
+    """Opens the module's router in this phase, emptied."""
     return lambda request, **options: request.getfixturevalue("routers")(phase, **options)
 
 
@@ -52,23 +52,28 @@ def open_store(request: Request) -> Opener:
     return opener
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def routers(
     postgresql_dsn: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., VectorStore]]:
-    """One router a phase and dimension: it takes a second to reach its phase, and is emptied between."""
+    """One router a phase and dimension: it takes a second to reach its phase, and is emptied between.
+
+    They end with the module: their threads would be struck by what later tests do to this process, such
+    as the state machine's crashes.
+    """
     opened: dict[tuple[str, int], Router] = {}
     with ExitStack() as stack:
 
         def open_router_in(phase: str, *, dimension: int, metric: Metric) -> VectorStore:
             key = (phase, dimension)
             if key not in opened:
+                directory = tmp_path_factory.mktemp("router")
                 opened[key] = stack.enter_context(
                     router_in(
                         phase,
-                        directory=tmp_path_factory.mktemp("router"),
+                        directory=directory,
                         dsn=postgresql_dsn,
-                        table=f"frameworks_{phase}_{dimension}",
+                        table=f"frameworks_{directory.name}",
                         dimension=dimension,
                         metric=metric,
                     )
