@@ -141,9 +141,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 out.print(f"           {line}", markup=False)
             out.print(f"         fix: {one.fix}", markup=False)
         out.print(
-            f"{len(findings)} findings, {len(serious)} of them serious"
-            if findings
-            else "no trap found"
+            f"findings: {len(findings)}, serious: {len(serious)}" if findings else "no trap found"
         )
     if serious:
         raise typer.Exit(FOUND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shadow.core.phases import POSTGRESQL
+from shadow.core.phases import POSTGRESQL, Phase
 from shadow.doctor.finding import Finding, Severity
 from shadow.doctor.subject import Running, Subject
 
@@ -37,6 +37,16 @@ def check_operation(subject: Subject) -> Iterator[Finding]:
 
 
 def _secondary(subject: Subject, running: Running) -> Iterator[Finding]:
+    if running.phase is Phase.FAISS and running.standing_state == "empty":
+        yield Finding(
+            13,
+            "a sick secondary",
+            Severity.NOTE,
+            "PostgreSQL holds no copy yet",
+            ("its table is empty",),
+            "run `shadow backfill`",
+        )
+        return
     problems = []
     if subject.postgresql is None:
         problems.append(f"PostgreSQL cannot be reached: {subject.why}")

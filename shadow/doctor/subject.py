@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shadow.core.phases import POSTGRESQL
+from shadow.core.phases import POSTGRESQL, Phase
 from vectorstore.errors import VectorStoreError
 from vectorstore.filters import Filter
 from vectorstore.types import Query, Record
@@ -30,6 +30,7 @@ K = 10
 class Running:
     """The migration as it runs, as plain values; see :mod:`shadow.status` for their meaning."""
 
+    phase: Phase
     primary: str
     rehearsed: bool
     standing_state: str
@@ -124,13 +125,15 @@ def subject_of(migration: Migration) -> Subject:
     directory = settings.state_directory.absolute()
     # After the end FAISS is archived, whatever is there.
     moved = None if migration.journal.sealed() else elsewhere(settings.faiss.path, directory)
+    route = migration.routes.current()
     return Subject(
         faiss=faiss,
         postgresql=postgresql,
         recall_min=settings.gate.recall_min,
         why=why,
         running=Running(
-            primary=migration.routes.current().primary,
+            phase=route.phase,
+            primary=route.primary,
             rehearsed=migration.routes.rehearsed(era=number),
             standing_state=standing.state,
             standing_trouble=standing.halted or standing.error,

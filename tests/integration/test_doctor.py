@@ -17,6 +17,7 @@ from psycopg import conninfo, sql
 from typer.testing import CliRunner
 
 from shadow.cli import app
+from shadow.core.phases import Phase
 from shadow.doctor import examine
 from shadow.doctor.files import damaged_snapshots, pickles_of
 from shadow.doctor.finding import Finding, Severity
@@ -37,6 +38,7 @@ ROWS = 600
 Opened = Callable[..., PostgresStore]
 
 SOUND = Running(
+    phase=Phase.SHADOW,
     primary="faiss",
     rehearsed=False,
     standing_state="following",
@@ -343,6 +345,25 @@ def test_trap_13_a_sick_secondary(postgres_store: Opened, sickness: str) -> None
         "behind": {"lag_entries": 40, "lag_oldest_ms": 90_000.0},
     }[sickness]
     assert _trap(_found(store, **running), 13).severity is Severity.FAULT
+
+
+def test_trap_13_a_copy_that_is_yet_to_be_made(postgres_store: Opened) -> None:
+    """Before the first copy nothing is wrong; a table that is empty later on has lost its rows."""
+    store = _indexed(postgres_store)
+    finding = _trap(_found(store, phase=Phase.FAISS, standing_state="empty"), 13)
+    assert finding.severity is Severity.NOTE
+    assert _trap(_found(store, standing_state="empty"), 13).severity is Severity.FAULT
+
+
+def test_the_command_finds_nothing_wrong_with_a_migration_that_begins(
+    small_migration: SmallMigration,
+) -> None:
+    """As the page of the cut-over has it run: before anything was copied, and exit code 0."""
+    with small_migration.command("doctor") as command:
+        told, complaints = command.communicate(timeout=60.0)
+    assert command.returncode == 0, told + complaints
+    assert "PostgreSQL holds no copy yet" in told
+    assert "findings: 1, serious: 0" in told
 
 
 def test_trap_13_a_state_directory_that_was_changed(
