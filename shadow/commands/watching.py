@@ -109,7 +109,7 @@ def _figures(found: Mapping[str, Any]) -> Table:
         table.add_row(
             Text(f"{figure['name']} ({figure['stratum']})"),
             ProgressBar(total=1.0, completed=min(done, 1.0), width=20),
-            f"{bound:.4f}",
+            words.share(bound),
             words.share(figure["mean"]),
             f"{figure['threshold']:.4f}",
             f"{figure['queries']:,}",

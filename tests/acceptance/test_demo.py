@@ -13,7 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farming_guide.demo.story import at_least
+
 DEMO_S_MAX = 230
+
+
+def test_a_bound_just_below_its_threshold_is_not_told_as_reached() -> None:
+    """It is cut as in the report, not rounded."""
+    assert [at_least(bound) for bound in (0.94996, 0.95, 1.0)] == ["0.9499", "0.9500", "1.0000"]
 
 
 def servers_under(folder: Path) -> list[int]:

@@ -63,6 +63,15 @@ def test_the_terminal_shows_what_the_page_shows(migrating: Running) -> None:
         assert text in shown
 
 
+def test_a_bound_just_below_its_threshold_is_not_shown_as_reached(migrating: Running) -> None:
+    """It is cut as in the report, not rounded."""
+    found = status(migrating.migration)
+    found["figures"] = [{**found["figures"][0], "lower_bound": 0.94996, "queries": 100}]
+    screen = Console(file=StringIO(), width=140)
+    screen.print(render(found, collect(migrating.migration, subject="")))
+    assert "0.9499" in screen.file.getvalue()
+
+
 def test_watching_looks_anew_until_it_is_interrupted(proxy: Running) -> None:
     """Each round looks again; Ctrl-C ends it."""
     looks: list[int] = []
