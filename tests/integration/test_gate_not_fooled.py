@@ -333,7 +333,8 @@ def test_an_old_store_that_is_wrong_does_not_hold_a_right_new_one_back(made: Mad
     for number, centre in enumerate(centres):
         pair.faiss.forgets[centre.tobytes()] = f"c{number:03d}-05"
     pair.record(_judged(pair, [Query(centre) for centre in centres]), times=10)
-    assert isinstance(_verdict(pair), Pass)
+    verdict = _verdict(pair)
+    assert isinstance(verdict, Pass), _said(verdict)
     exact = pair.book.counts(pair.era(), "faiss")["audit_recall", "all"]
     assert exact == {0.9: 400}
 
