@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from vectorstore.errors import StoreUnavailable
@@ -13,6 +14,7 @@ from vectorstore.faiss.bitmap import Bitmap
 from vectorstore.faiss.collection import Collection, Pending
 from vectorstore.faiss.compaction import changes_of, compacted
 from vectorstore.faiss.gate import Gate
+from vectorstore.faiss.index_file import index_written
 from vectorstore.filters import Filter
 from vectorstore.types import check_ms
 
@@ -104,6 +106,12 @@ class Guarded:
         """The collection and its seq with writes held off; searches go on."""
         with self._writing:
             yield self._usable(), self._seq
+
+    @contextmanager
+    def written(self, path: Path) -> Iterator[tuple[Collection, int]]:
+        """The same, and once it has ended the index of that seq is in a file: see :mod:`index_file`."""
+        with self._rebuilding, index_written(path, self._read, self.frozen) as held:
+            yield held
 
     def _read(self, ask: Callable[[Collection], T]) -> T:
         """What ``ask`` makes of the collection, with writes held off."""

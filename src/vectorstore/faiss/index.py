@@ -72,6 +72,8 @@ class RowIndex:
         self.dense = self.kind == FLAT
         """Whether rows can be overwritten and dropped in place."""
         self._view: Rows2D = np.empty((0, self.dimension), dtype=np.float32)
+        # Positions that were written to, while somebody watches.
+        self._changed: set[int] | None = None
         self._refresh()
 
     @property
@@ -146,22 +148,39 @@ class RowIndex:
 
     def append(self, block: Rows2D) -> None:
         """Add rows (n, d) after the last position."""
+        if self._changed is not None:
+            self._changed.update(range(self.size, self.size + len(block)))
         self.faiss_index.add(block)
         self._refresh()
 
     def overwrite(self, position: int, vector: Vector) -> None:
         """Replace one row of a flat index where it lies."""
+        if self._changed is not None:
+            self._changed.add(position)
         self._view[position] = vector
 
     def drop_last(self, position: int) -> None:
         """Move the last row of a flat index to ``position`` and give up the last place."""
         last = self.size - 1
         if position != last:
-            self._view[position] = self._view[last]
+            self.overwrite(position, self._view[last])
         self._view = self._view[:0]
         self.faiss_index.codes.resize(last * self.dimension * 4)
         self.faiss_index.ntotal = last
         self._refresh()
+
+    def watch(self) -> None:
+        """Remember from now on which positions are written to, for one who copies the rows meanwhile."""
+        self._changed = set()
+
+    def take_changed(self) -> list[int]:
+        """Those since the last call, in ascending order; only while they are watched."""
+        changed, self._changed = self._changed, set()
+        return sorted(changed or ())
+
+    def unwatch(self) -> None:
+        """Remember no more of them."""
+        self._changed = None
 
     def vectors(self, positions: npt.NDArray[np.int64]) -> Rows2D:
         """Copies of the rows at ``positions``, bit for bit, shape (len, d)."""

@@ -25,7 +25,6 @@ import orjson
 from vectorstore.durable import make_directory, sync_directory, sync_file, write_durably
 from vectorstore.errors import ConfigurationError, StoreCorrupt, StoreUnavailable, Unsupported
 from vectorstore.faiss.collection import Collection
-from vectorstore.faiss.engine import write_index
 from vectorstore.faiss.manifest import MANIFEST_NAME, Manifest, file_sum
 from vectorstore.faiss.roomy import read_with_room
 from vectorstore.faiss.rows import Rows
@@ -56,9 +55,9 @@ _NAME = re.compile(r"snapshot-(\d{20})-[0-9a-f]{8}")
 def write_snapshot(store: FaissStore, parent: Path, *, incarnation: str) -> Path:
     """Write a consistent, durable snapshot under ``parent`` and return its directory.
 
-    Searches go on throughout. Writes wait while the index goes into the page cache (about 0.1 s for
-    100,000 x 384) and the lists of records are copied by reference; encoding, checksums and flushing
-    come after that. The caller must be the only one who writes snapshots there: what an earlier,
+    Searches go on throughout. Writes wait while the lists of records are copied by reference, and while
+    the graph of an HNSW index or the whole of an IVF index goes into the page cache; vectors, encoding,
+    checksums and flushing do not hold them up. The caller must be the only one who writes snapshots there: what an earlier,
     killed writer left unfinished is removed. Raises StoreUnavailable, with nothing left behind, if the
     disk takes no more.
     """
@@ -143,9 +142,8 @@ def load_snapshot(path: Path, *, verified: Manifest | None = None) -> FaissStore
 
 
 def _fill(store: FaissStore, aside: Path, incarnation: str) -> int:
-    with store.frozen() as (collection, seq):
+    with store.written(aside / INDEX_NAME) as (collection, seq):
         collection.require_in_step()
-        write_index(collection.index.faiss_index, aside / INDEX_NAME)
         rows = collection.rows
         dead = np.flatnonzero(~rows.live.flags(len(rows.ids)))
         live_count = len(rows.live)
