@@ -76,7 +76,7 @@ def test_an_extension_in_a_schema_of_its_own_is_found(
         other = PostgresSettings(dsn=dsn, dimension=8, table="another")
         with pytest.raises(ConfigurationError, match="Ext ensions") as refused:
             PostgresStore.open(other)
-        connection.execute(str(refused.value).split("the schema): ")[1].encode())
+        connection.execute(str(refused.value).partition("): ")[2].encode())
     PostgresStore.open(other).close()
 
 

@@ -115,18 +115,26 @@ def _require_in_sight(connection: BoundedConnection) -> None:
     if _value(connection, "SELECT to_regtype('vector') IS NOT NULL"):
         return
     row = connection.execute(
-        "SELECT quote_ident(nspname), current_setting('search_path'), quote_ident(current_user), "
-        "quote_ident(current_database()) "
+        "SELECT quote_ident(nspname), quote_ident(current_user), quote_ident(current_database()), "
+        "current_setting('search_path'), has_schema_privilege(e.extnamespace, 'USAGE'), "
+        "replace(quote_ident(nspname), ' ', '') = ANY(string_to_array("
+        "replace(current_setting('search_path'), ' ', ''), ',')) "
         "FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'vector'"
     ).fetchone()
-    # Dropped in this moment: whoever needs the type next is told.
-    if row is not None:
-        schema, path, role, database = row
-        raise ConfigurationError(
-            f"the extension vector is in the schema {schema}, and the role {role} does not look there "
-            f"(its search_path is {path}, and it needs USAGE on the schema): GRANT USAGE ON SCHEMA {schema} "
-            f"TO {role}; ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}, {schema}"
-        )
+    if row is None:
+        # Dropped in this moment: whoever needs the type next is told.
+        return
+    schema, role, database, path, permitted, looked_in = row
+    why, cures = [], []
+    if not permitted:
+        why.append(f"the role {role} has no permission to use that")
+        cures.append(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    if not looked_in:
+        why.append(f"the role {role} does not look there (its search_path is {path})")
+        cures.append(f"ALTER ROLE {role} IN DATABASE {database} SET search_path = {path}, {schema}")
+    raise ConfigurationError(
+        f"the extension vector is in the schema {schema}, and {' and '.join(why)}: {'; '.join(cures)}"
+    )
 
 
 def _create_extension(connection: BoundedConnection) -> None:
