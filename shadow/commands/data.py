@@ -145,13 +145,15 @@ def backfill(
         opened.cutover.step(who=who("backfill"))
     if as_json:
         print_json({"rows": result.rows, "seq": result.seq, "resumed_at": result.resumed_at,
-                    "seconds": round(result.seconds, 3)})  # fmt: skip
+                    "seconds": round(result.seconds, 3),
+                    "copying_s": round(result.copying_s, 3)})  # fmt: skip
         return
-    rate = (result.rows - result.resumed_at) / max(result.seconds, 1e-9)
+    rate = (result.rows - result.resumed_at) / max(result.copying_s, 1e-9)
     again = f" (went on after row {result.resumed_at:,})" if result.resumed_at else ""
     out.print(
         f"PostgreSQL holds {result.rows:,} rows as of write {result.seq}{again}: "
-        f"{result.seconds:.1f} s, {rate:,.0f} rows/s. Next: shadow verify"
+        f"{result.seconds:.1f} s, of which {result.copying_s:.1f} s for copying, {rate:,.0f} rows/s. "
+        "Next: shadow verify"
     )
 
 

@@ -52,12 +52,16 @@ Told = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Backfilled:
-    """What a backfill did: rows in the table, the snapshot's seq, rows found there from a killed run."""
+    """What a backfill did: rows in the table, the snapshot's seq, rows found there from a killed run.
+
+    ``copying_s``: how much of ``seconds`` the rows took; the rest are a backup and the index.
+    """
 
     rows: int
     seq: int
     resumed_at: int
     seconds: float
+    copying_s: float
 
 
 def backfill(
@@ -102,6 +106,7 @@ def backfill(
             if on_rows is not None:
                 on_rows(done, rows)
 
+        copying_from = time.monotonic()
         if workers:
             carry_in_processes(
                 parts,
@@ -114,12 +119,13 @@ def backfill(
             )
         else:
             _carry_here(parts, snapshot, store, pace, copied)
+        copying_s = time.monotonic() - copying_from
         _keep_from(journal, seq)
         finish_load(store, rows=rows, on_progress=on_index)
         store.remember_mark(seq, journal.mark_at(seq))
         journal.release(BACKFILL_HOLD)
         log.info("backfilled", rows=rows, seq=seq, resumed_at=resumed_at)
-        return Backfilled(rows, seq, resumed_at, time.monotonic() - started)
+        return Backfilled(rows, seq, resumed_at, time.monotonic() - started, copying_s)
 
 
 @contextmanager
