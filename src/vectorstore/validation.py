@@ -126,19 +126,26 @@ def _check_list(values: Collection[object]) -> None:
 
 
 def _vector(values: object, dimension: int, metric: Metric) -> Vector:
+    vector: Vector
     try:
-        vector = np.ascontiguousarray(values, dtype=np.float32)
+        if isinstance(values, np.ndarray) and values.dtype == np.float32:
+            vector = np.ascontiguousarray(values)
+        else:
+            # What does not fit becomes infinity, which is refused below in words.
+            with np.errstate(over="ignore"):
+                vector = np.ascontiguousarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidInput("the vector is not an array of numbers") from error
     if vector.shape != (dimension,):
         raise InvalidInput(
             f"the vector has shape {vector.shape}; this store holds {dimension} dimensions"
         )
-    squared = float(np.dot(vector, vector))
+    # Not dot, which warns of an overflow, and under `python -W error` raises instead of what is raised here.
+    squared = float(np.vdot(vector, vector))
     if not math.isfinite(squared):
         # The square may overflow where the values do not.
         if not np.isfinite(vector).all():
-            raise InvalidInput("the vector holds NaN or infinity")
+            raise InvalidInput("the vector holds NaN, infinity or a number beyond float32")
         raise InvalidInput("the vector is too long for float32 (|x|^2 overflows)")
     if metric is not Metric.COSINE:
         return vector

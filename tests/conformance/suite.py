@@ -350,6 +350,8 @@ class StoreConformance:
             Record("nan", np.full(DIMENSION, np.nan, np.float32), "t", {}),
             Record("short", np.ones(DIMENSION - 1, np.float32), "t", {}),
             Record("zero", np.zeros(DIMENSION, np.float32), "t", {}),
+            Record("wide", np.full(DIMENSION, 1e200), "t", {}),  # type: ignore[arg-type]
+            Record("long", np.full(DIMENSION, 1e30, np.float32), "t", {}),
             Record("nul\0", np.ones(DIMENSION, np.float32), "t", {}),
             Record("", np.ones(DIMENSION, np.float32), "t", {}),
             Record("text", np.ones(DIMENSION, np.float32), "nul\0", {}),
@@ -359,6 +361,8 @@ class StoreConformance:
         ],
         ids=lambda bad: repr(bad.id),
     )
+    # Whoever runs Python with -W error is told the same.
+    @pytest.mark.filterwarnings("error::RuntimeWarning")
     def test_a_refused_write_leaves_no_trace(self, store: VectorStore, bad: Record) -> None:
         """One bad record in a batch refuses the whole batch, and nothing of it is seen."""
         before = store.upsert([record("kept")])
