@@ -40,11 +40,15 @@ class EntryRow(NamedTuple):
         """Roughly what the entry takes in the file."""
         return (
             ENTRY_OVERHEAD_BYTES
-            + len(self.id)
-            + len(self.text or "")
-            + len(self.metadata or "")
+            + _length_bytes(self.id)
+            + _length_bytes(self.text or "")
+            + _length_bytes(self.metadata or "")
             + len(self.embedding or b"")
         )
+
+
+def _length_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class StoredRow(NamedTuple):

@@ -378,10 +378,11 @@ def test_the_size_limit_warns_and_then_refuses(tmp_path: Path, clock: Clock) -> 
     journal.close()
 
 
-def test_rows_that_leave_half_a_page_empty_keep_to_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("text", ["x" * 2_100, "\u1002" * 20_000])
+def test_a_file_keeps_to_the_limit_whatever_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """However fast they come: what the file takes is counted, not what was put into it."""
+    """Rows that leave half a page empty, and letters of several bytes: what the file takes is counted."""
     monkeypatch.setattr("shadow.writes.journal_append.ROOM_AGE_S_MAX", 3_600.0)
     journal = open_bound(tmp_path, size_bytes_max=2_000_000)
     journal.append([put("a")])
@@ -389,7 +390,7 @@ def test_rows_that_leave_half_a_page_empty_keep_to_the_limit(
 
     def fill() -> None:
         for _ in range(2_000):
-            journal.append([put("a", text="x" * 2_100)])
+            journal.append([put("a", text=text)])
 
     with pytest.raises(JournalFull):
         fill()
