@@ -38,7 +38,8 @@ DECIDING = [
 ]
 INSIDE: dict[str, list[Point]] = {
     "snapshot": [
-        Point(f"{SNAPSHOT}:write_index", after=True),
+        Point("vectorstore.faiss.index_file:_Rows.copy", after=True),
+        Point("vectorstore.faiss.index_file:_Rows.end", after=True),
         Point(f"{SNAPSHOT}:write_durably", after=True),
         Point(f"{SNAPSHOT}:sync_directory", nth=2),
         Point(f"{SNAPSHOT}:verify_snapshot"),
