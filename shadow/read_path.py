@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,6 +31,13 @@ __all__ = ["MayNotAnswer", "ReadPath", "drawn"]
 T = TypeVar("T")
 
 log = EventLog()
+
+
+CLOSED = "the router is closed"
+FORKED = (
+    "this router was opened before a fork: open one in each process, after it was forked (with gunicorn "
+    "in post_fork, or without preload_app)"
+)
 
 
 class MayNotAnswer(StoreUnavailable):
@@ -73,8 +81,9 @@ class ReadPath:
         self._lag = lag
         self._settings = settings
         self._fast_ms = fast_ms
-        self._open = True
-        self._pid = os.getpid()
+        # Why this process asks no store through here; None: it does.
+        self._shut: str | None = None
+        _opened.add(self)
         self._progress = threading.Condition()
         self.route = route
         self.breakers = {
@@ -91,25 +100,30 @@ class ReadPath:
 
     def close(self) -> None:
         """Ask no store any more."""
-        self._open = False
+        self._shut = CLOSED
 
-    def require_open(self) -> None:
-        """Raise MayNotAnswer in a router that was closed, or in a child that was forked with it open.
+    def disown(self) -> None:
+        """Ask no store any more in this process, a child that was forked with the router open.
 
         What a fork copies has none of its threads and may have any of its locks, and its connections are
         the parent's: on one that two processes use, each may be given the other's answer.
         """
-        if not self._open:
-            raise MayNotAnswer("the router is closed")
-        if os.getpid() != self._pid:
-            raise MayNotAnswer(
-                "this router was opened before a fork: open one in each process, after it was forked "
-                "(with gunicorn in post_fork, or without preload_app)"
-            )
+        self._shut = FORKED
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked with the router open: what it has is the parent's."""
+        return self._shut is FORKED
+
+    def require_open(self) -> None:
+        """Raise MayNotAnswer in a router that was closed, or in a child that was forked with it open."""
+        if self._shut is not None:
+            raise MayNotAnswer(self._shut)
 
     def store(self, name: str) -> Replica:
         """The store to ask; raises StoreUnavailable, or MayNotAnswer for one that is not asked yet."""
-        self.require_open()
+        if self._shut is not None:
+            raise MayNotAnswer(self._shut)
         if not self.breakers[name].allows():
             raise StoreUnavailable(f"{name} failed repeatedly and is left alone for a moment")
         if name == FAISS:
@@ -252,6 +266,18 @@ class ReadPath:
             with self._progress:
                 self._progress.wait(min(left_s, self._settings.poll_ms / 1e3))
             turn = first if turn == second else second
+
+
+_opened: weakref.WeakSet[ReadPath] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for one in list(_opened):
+        one.disown()
+
+
+# Told by the fork itself: to look up the process's number would be a system call of every search.
+os.register_at_fork(after_in_child=_disown_all)
 
 
 def _left_ms(deadline: float) -> float:

@@ -7,7 +7,6 @@ commit is the acknowledgement, and from there to both stores.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -70,7 +69,6 @@ class Router:
         # Told the seconds of every search that succeeded: must cost no more than an append.
         self._on_read = on_read
         self._open = True
-        self._pid = os.getpid()
         self._reads = ReadPath(
             faiss=faiss,
             postgresql=postgresql,
@@ -298,7 +296,7 @@ class Router:
 
     def close(self) -> None:
         """Stop the threads of this process; what is acknowledged stays. Does nothing in a forked child."""
-        if self._open and os.getpid() == self._pid:
+        if self._open and not self._reads.forked:
             self._open = False
             self._reads.close()
             self._writes.close()
