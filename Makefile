@@ -73,5 +73,5 @@ docs: setup ## write the generated pages and the commented configuration anew
 	@$(RUN)/farming-guide settings --toml > config/farming_guide.toml
 
 clean: ## remove the virtual environment, caches and what the demo left
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-output benchmarks/results
+	@rm -rf $(VENV) .venv-oldest .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks demo-output benchmarks/results
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

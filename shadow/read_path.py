@@ -122,6 +122,7 @@ class ReadPath:
 
     def store(self, name: str) -> Replica:
         """The store to ask; raises StoreUnavailable, or MayNotAnswer for one that is not asked yet."""
+        # As require_open, without the call: this stands in the way of every search.
         if self._shut is not None:
             raise MayNotAnswer(self._shut)
         if not self.breakers[name].allows():

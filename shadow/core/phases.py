@@ -109,7 +109,8 @@ class Facts:
     """What the plan is decided on. ``blocked_ready`` and ``blocked_automatic`` are the sentences that
     keep the gate from Pass at the operator's and at the automatic level: empty means Pass.
     ``postgresql_following`` is ``None`` while it cannot be asked; ``postgresql_empty``: the table that
-    this process is told to use was never filled; ``behind`` says how far PostgreSQL lags, ``None`` when the read rule lets it answer."""
+    this process is told to use was never filled; ``behind`` says how far PostgreSQL lags, ``None`` when
+    the read rule lets it answer."""
 
     postgresql_following: bool | None
     behind: str | None

@@ -24,7 +24,7 @@ from vectorstore.faiss.index import FLAT, HNSW, RowIndex, Rows2D
 __all__ = ["index_written"]
 
 BLOCK_BYTES = 4 << 20
-"""What is copied under one hold: a millisecond or two."""
+"""How much is copied under one hold."""
 
 CHANGED_MAX = 64
 """So few changed rows are copied while writes are held off."""
